@@ -1,0 +1,1 @@
+//! The context that the containers of a Pod share: namespaces, cgroup, volumes, init.

@@ -1,0 +1,1 @@
+//! Kubernetes Pod manifests as validated Rust types: parsing, defaults, validation, quantities, status.

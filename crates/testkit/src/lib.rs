@@ -1,0 +1,1 @@
+//! Requirements, guards and leak counters for tests that need the kernel.
