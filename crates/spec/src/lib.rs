@@ -1,1 +1,8 @@
-//! Kubernetes Pod manifests as validated Rust types: parsing, defaults, validation, quantities, status.
+//! Kubernetes Pod manifests as validated Rust types.
+
+#![forbid(unsafe_code)]
+
+pub mod model;
+pub mod quantity;
+pub mod status;
+pub mod time;

@@ -1,0 +1,20 @@
+//! The domain: a Pod as it was meant. Every value here is defaulted and valid.
+//!
+//! The wire types (what was typed) stay inside this crate; nothing outside mentions them.
+
+mod container;
+mod env;
+mod pod;
+mod resources;
+mod security;
+mod volume;
+
+pub use container::{
+    Container, ContainerKind, ContainerPort, MountPropagation, Protocol, PullPolicy, RecursiveReadOnly,
+    TerminationMessagePolicy, VolumeMount,
+};
+pub use env::{EnvFrom, EnvSource, EnvVar, FieldPath, ObjectKind, ResourceField};
+pub use pod::{HostAlias, Meta, Object, Pod, PodSpec, RestartPolicy};
+pub use resources::{QosClass, ResourceList, Resources};
+pub use security::{Capabilities, ContainerSecurity, PodSecurity, SeccompProfile, SupplementalGroupsPolicy};
+pub use volume::{HostPathType, Medium, Volume, VolumeSource};
