@@ -1,0 +1,86 @@
+//! What the plan is made from besides the Pod: facts about the host and about an image.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Facts about this host and how podrun is set up on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Directory of live state, on a tmpfs: sockets.
+    pub run_dir: PathBuf,
+    /// Directory of lasting state: Pods, volumes, logs, images.
+    pub data_dir: PathBuf,
+    /// This machine's name.
+    pub node_name: String,
+    /// Where cgroup v2 is mounted and what it offers.
+    pub cgroup: CgroupFacts,
+    /// Bytes of memory of the machine, for `oom_score_adj` and the size of memory volumes.
+    pub memory_bytes: u64,
+    /// Huge page sizes that the kernel has, as cgroup files name them: `2MB`.
+    pub huge_page_sizes: Vec<String>,
+    /// Highest capability number that the kernel knows (/proc/sys/kernel/cap_last_cap).
+    pub last_capability: u8,
+    /// Processes that one Pod may have; none is unlimited.
+    pub pod_pids_limit: Option<u64>,
+    /// What to do with a limit that this host cannot enforce.
+    pub unenforced_limits: UnenforcedLimits,
+    /// Write `memory.high` and reservations from requests (the kubelet's MemoryQoS).
+    pub memory_qos: bool,
+    /// Whether the caller may lower `oom_score_adj` and raise limits (CAP_SYS_RESOURCE).
+    pub sys_resource: bool,
+    /// Hard limit on open files of the caller, the ceiling without CAP_SYS_RESOURCE.
+    pub nofile_hard: u64,
+}
+
+/// Where cgroup v2 is mounted and which controllers it can hand out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupFacts {
+    /// Mount point of the cgroup2 file system.
+    pub mount: PathBuf,
+    /// Cgroup below which each Pod gets its own, relative to the mount point.
+    pub parent: String,
+    /// For each controller name that podrun may need: available, or why not.
+    pub controllers: BTreeMap<String, ControllerFact>,
+}
+
+/// Whether a controller can be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControllerFact {
+    /// It can be enabled for Pods.
+    Available,
+    /// It cannot; the text says who holds it: `bound to cgroup v1 at /sys/fs/cgroup/memory`.
+    Missing(String),
+}
+
+/// What happens to a limit that the host cannot enforce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UnenforcedLimits {
+    /// The Pod is refused.
+    #[default]
+    Refuse,
+    /// The Pod runs without the limit, and an event says so.
+    Warn,
+}
+
+/// What an image says about the process to run, and where its layers are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFacts {
+    /// `sha256:…` of the image's configuration.
+    pub id: String,
+    /// Unpacked layers, the lowest first.
+    pub layers: Vec<PathBuf>,
+    /// Entrypoint.
+    pub entrypoint: Vec<String>,
+    /// Default arguments.
+    pub cmd: Vec<String>,
+    /// `NAME=value` entries.
+    pub env: Vec<String>,
+    /// `user`, `uid`, `user:group` or empty.
+    pub user: String,
+    /// Working directory or empty.
+    pub working_dir: String,
+    /// Stop signal or empty: `SIGQUIT`, `3`.
+    pub stop_signal: String,
+}

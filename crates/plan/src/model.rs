@@ -1,0 +1,298 @@
+//! The plan: everything that will be done for a Pod, as data.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use podrun_spec::model::{
+    ContainerKind, HostPathType, MountPropagation, PullPolicy, RecursiveReadOnly, TerminationMessagePolicy,
+};
+use serde::{Deserialize, Serialize};
+
+/// What will be done for a Pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What the containers share.
+    pub sandbox: SandboxPlan,
+    /// Containers in the order in which they start: init containers first, each group in spec order.
+    pub containers: Vec<ContainerPlan>,
+    /// Limits that were asked for and will not be enforced here, each with its reason.
+    pub unenforced: Vec<Unenforced>,
+}
+
+impl Plan {
+    /// Returns the plan of the named container.
+    pub fn container(&self, name: &str) -> Option<&ContainerPlan> {
+        self.containers.iter().find(|c| c.name == name)
+    }
+}
+
+/// A limit that this host cannot enforce.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unenforced {
+    /// Whose limit: `container "web"` or `pod`.
+    pub object: String,
+    /// The cgroup controller it needs: `memory`.
+    pub controller: String,
+    /// What would have been written: `memory.max = 134217728`.
+    pub value: String,
+    /// Who holds the controller.
+    pub why: String,
+}
+
+/// The shared context of a Pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxPlan {
+    /// UID of the Pod; the names of all kernel objects derive from it.
+    pub uid: String,
+    /// Name of the Pod.
+    pub name: String,
+    /// Namespace of the Pod.
+    pub namespace: String,
+    /// `<run>/pods/<uid>`: sockets and live state.
+    pub run_dir: PathBuf,
+    /// `<data>/pods/<uid>`: volumes, containers, records.
+    pub data_dir: PathBuf,
+    /// `<data>/logs/<namespace>_<name>_<uid>`.
+    pub log_dir: PathBuf,
+    /// Which namespaces are made for the Pod and which are the host's.
+    pub namespaces: NamespacePlan,
+    /// Host name to set in the Pod's UTS namespace; none with the host's.
+    pub hostname: Option<String>,
+    /// Namespaced kernel parameters to set once, in order: `net.ipv4.ip_unprivileged_port_start` = `0`.
+    pub sysctls: Vec<(String, String)>,
+    /// The Pod's cgroup.
+    pub cgroup: CgroupPlan,
+    /// Volumes to make ready before any container starts.
+    pub volumes: Vec<VolumePlan>,
+    /// Files that podrun writes and mounts into every container: `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`.
+    pub files: Vec<FilePlan>,
+    /// Bytes of the Pod's shared /dev/shm; none where the host's IPC namespace is used (then the host's /dev/shm).
+    pub shm_size: Option<u64>,
+}
+
+/// Whose a namespace is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owner {
+    /// Made for the Pod and shared by its containers.
+    Pod,
+    /// The host's.
+    Host,
+    /// Each container has its own.
+    Container,
+}
+
+/// The namespaces of a Pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespacePlan {
+    /// Network: Pod or Host.
+    pub net: Owner,
+    /// System V and POSIX IPC: Pod or Host.
+    pub ipc: Owner,
+    /// Host name: Pod or Host.
+    pub uts: Owner,
+    /// Process ids: Container, Pod (shareProcessNamespace) or Host.
+    pub pid: Owner,
+    /// Mounts: always Container.
+    pub mnt: Owner,
+    /// Cgroup root: Container, or Host for privileged containers.
+    pub cgroup: Owner,
+}
+
+/// A cgroup and what is written to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupPlan {
+    /// Path below the cgroup2 mount: `podrun/pod<uid>`; a container's own is `<pod>/<container>.<attempt>`.
+    pub path: String,
+    /// Controllers to enable for children, on the way down to it.
+    pub controllers: Vec<String>,
+    /// Files and values in the order in which they are written.
+    pub values: Vec<FileValue>,
+}
+
+/// A file of a cgroup and the text to write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileValue {
+    /// `cpu.max`
+    pub file: String,
+    /// `50000 100000`
+    pub value: String,
+}
+
+/// A volume to make ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumePlan {
+    /// The volume's name.
+    pub name: String,
+    /// How it is made.
+    pub source: VolumeSourcePlan,
+    /// Group that gets the volume's files; not for host paths.
+    pub fs_group: Option<u32>,
+}
+
+/// How a volume is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeSourcePlan {
+    /// A directory of mode 0777 below the Pod's data directory.
+    Directory {
+        /// `<data>/pods/<uid>/volumes/<name>`
+        path: PathBuf,
+    },
+    /// A tmpfs of mode 1777 that lives in the sandbox.
+    Tmpfs {
+        /// Size in bytes.
+        size: u64,
+    },
+    /// A file or directory of the host.
+    HostPath {
+        /// Absolute path.
+        path: PathBuf,
+        /// What has to be there.
+        kind: HostPathType,
+    },
+}
+
+/// A file that podrun writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePlan {
+    /// Where containers see it: `/etc/hosts`.
+    pub target: String,
+    /// `<data>/pods/<uid>/files/hosts`; written with mode 0644 when the sandbox is made.
+    pub path: PathBuf,
+    /// Its text; none mounts the host's file of the same name.
+    pub content: Option<String>,
+}
+
+/// One container. Complete once its image is resolved: see [`ContainerSetup`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerPlan {
+    /// The container's name.
+    pub name: String,
+    /// Init or regular.
+    pub kind: ContainerKind,
+    /// The image as written.
+    pub image: String,
+    /// When to ask a registry.
+    pub pull_policy: PullPolicy,
+    /// `<data>/pods/<uid>/containers/<name>`; each attempt has its own directory in it.
+    pub dir: PathBuf,
+    /// `<log_dir>/<name>`; each attempt writes `<attempt>.log`.
+    pub log_dir: PathBuf,
+    /// `<pod cgroup>/<name>`; an attempt appends `.<attempt>`.
+    pub cgroup: CgroupPlan,
+    /// Mounts of volumes and files, in order.
+    pub mounts: Vec<MountPlan>,
+    /// Identity and confinement.
+    pub security: SecurityPlan,
+    /// `/proc/self/oom_score_adj` of the process.
+    pub oom_score_adj: i32,
+    /// Where the container finds the file for its last words.
+    pub termination_message_path: String,
+    /// Where its last words are looked for.
+    pub termination_message_policy: TerminationMessagePolicy,
+}
+
+/// A mount in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPlan {
+    /// The volume it shows; none for a file of podrun's own.
+    pub volume: Option<String>,
+    /// What is mounted.
+    pub source: MountSource,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Path below the source; already expanded in a [`ContainerSetup`].
+    pub sub_path: Option<String>,
+    /// As `sub_path`, with `$(VAR)` not yet expanded; none in a [`ContainerSetup`].
+    pub sub_path_expr: Option<String>,
+    /// Mount read-only.
+    pub read_only: bool,
+    /// Whether read-only covers the mounts below.
+    pub recursive_read_only: RecursiveReadOnly,
+    /// Propagation.
+    pub propagation: MountPropagation,
+    /// Set nosuid and nodev (everything but host paths).
+    pub restricted: bool,
+}
+
+/// What a mount shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A file or directory of the host's tree.
+    Path(PathBuf),
+    /// A tmpfs of the sandbox, by the volume's name.
+    SandboxTmpfs(String),
+}
+
+/// Identity and confinement of a container's process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityPlan {
+    /// `runAsUser`; none means the image's user.
+    pub run_as_user: Option<u32>,
+    /// `runAsGroup`; none means the user's primary group in the image.
+    pub run_as_group: Option<u32>,
+    /// Refuse user 0.
+    pub run_as_non_root: bool,
+    /// fsGroup first, then supplementalGroups.
+    pub supplemental_groups: Vec<u32>,
+    /// Whether the image's /etc/group adds to them.
+    pub merge_image_groups: bool,
+    /// Bit set of capabilities: bounding, permitted and effective set of a root process.
+    pub capabilities: u64,
+    /// Set no_new_privs.
+    pub no_new_privs: bool,
+    /// Filter system calls with podrun's default profile.
+    pub seccomp: bool,
+    /// Every device of the host, no device filter, /sys and cgroup writable, host's cgroup namespace.
+    pub privileged: bool,
+    /// Mount the root file system read-only.
+    pub read_only_rootfs: bool,
+    /// Paths hidden: files by /dev/null, directories by an empty read-only tmpfs. Missing ones are skipped.
+    pub masked_paths: Vec<String>,
+    /// Paths made read-only. Missing ones are skipped.
+    pub read_only_paths: Vec<String>,
+    /// Resource limits: name as in `getrlimit(2)` without the prefix (`NOFILE`), soft, hard.
+    pub rlimits: Vec<(String, u64, u64)>,
+}
+
+/// A container ready to start: its plan, its image and its environment put together.
+///
+/// This is what the sandbox's init is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSetup {
+    /// `<uid>_<name>_<attempt>`
+    pub id: String,
+    /// The container's name.
+    pub name: String,
+    /// 0 for the first start.
+    pub attempt: u32,
+    /// The namespaces of the Pod.
+    pub namespaces: NamespacePlan,
+    /// Cgroup of this attempt and its values.
+    pub cgroup: CgroupPlan,
+    /// `<data>/pods/<uid>/containers/<name>/<attempt>`: `upper`, `work`, `termination-log`.
+    pub dir: PathBuf,
+    /// `<log_dir>/<attempt>.log`
+    pub log_path: PathBuf,
+    /// Unpacked layers, the lowest first.
+    pub layers: Vec<PathBuf>,
+    /// Program and arguments; the program is looked up in the container's `PATH`.
+    pub args: Vec<String>,
+    /// `NAME=value` entries.
+    pub env: Vec<String>,
+    /// Absolute working directory.
+    pub cwd: String,
+    /// `user`, `uid`, `user:group` of the image, where the plan names no user.
+    pub image_user: String,
+    /// Mounts, sub paths expanded, termination log included.
+    pub mounts: Vec<MountPlan>,
+    /// Identity and confinement.
+    pub security: SecurityPlan,
+    /// `/proc/self/oom_score_adj` of the process.
+    pub oom_score_adj: i32,
+    /// Bytes of the sandbox's /dev/shm; none binds the host's.
+    pub shm_size: Option<u64>,
+    /// Signal that asks the process to end.
+    pub stop_signal: i32,
+    /// Time between the stop signal and SIGKILL.
+    pub grace_period: Duration,
+}
