@@ -1,0 +1,138 @@
+//! What the state machine is told: facts, each with the time at which it was learnt.
+
+use std::time::Duration;
+
+use podrun_spec::status::UserStatus;
+use podrun_spec::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The time of an input on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Now {
+    /// Wall clock: what a status records.
+    pub wall: Timestamp,
+    /// Time since boot, suspended time included (CLOCK_BOOTTIME): what is waited on.
+    pub boot: Duration,
+}
+
+/// A fact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    /// The Pod was accepted. The first input of every machine.
+    Created,
+    /// Time has passed; sent when the machine's own deadline is reached.
+    Tick,
+    /// All volumes can be mounted.
+    VolumesReady,
+    /// A volume cannot be made ready; tried again later.
+    VolumesFailed {
+        /// Text of the FailedMount event.
+        message: String,
+    },
+    /// The sandbox stands: namespaces, cgroup, init.
+    SandboxReady {
+        /// Addresses of the Pod.
+        pod_ips: Vec<String>,
+    },
+    /// The sandbox could not be made; tried again later.
+    SandboxFailed {
+        /// Text of the FailedCreatePodSandBox event.
+        message: String,
+    },
+    /// The sandbox's init died without being asked: all containers are dead.
+    SandboxLost,
+    /// A container's image is here.
+    ImageReady {
+        /// The container.
+        container: String,
+        /// `sha256:…`, for `imageID`.
+        image_id: String,
+        /// True where it was pulled for this start, false where it was here already.
+        pulled: bool,
+    },
+    /// A container's image cannot be had.
+    ImageFailed {
+        /// The container.
+        container: String,
+        /// `ErrImagePull`, `ErrImageNeverPull`, `InvalidImageName`, `ImageInspectError`.
+        reason: String,
+        /// The reason in words.
+        message: String,
+    },
+    /// A container's process was exec'ed.
+    Started {
+        /// The container.
+        container: String,
+        /// Which start of it, 0 for the first.
+        attempt: u32,
+        /// When.
+        at: Timestamp,
+        /// Its identity.
+        user: UserStatus,
+    },
+    /// A container could not be created or started.
+    StartFailed {
+        /// The container.
+        container: String,
+        /// Which start of it.
+        attempt: u32,
+        /// What failed.
+        failure: StartFailure,
+    },
+    /// A container's process ended.
+    Exited {
+        /// The container.
+        container: String,
+        /// Which start of it.
+        attempt: u32,
+        /// How.
+        status: ExitStatus,
+        /// The kernel killed a process of it for memory.
+        oom_killed: bool,
+        /// Its last words, already cut to size; empty where there are none.
+        message: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody wants the Pod gone.
+    Delete {
+        /// Seconds of grace; none takes the Pod's own. 0 is immediate.
+        grace_seconds: Option<u64>,
+    },
+    /// The sandbox and all its processes are gone.
+    SandboxStopped,
+    /// Volumes, cgroup and directories are gone.
+    CleanedUp,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// It called exit.
+    Code(i32),
+    /// A signal killed it.
+    Signal(i32),
+    /// Nobody knows; the record is lost.
+    Lost,
+}
+
+/// Why a container did not start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartFailure {
+    /// Nothing was created: the configuration cannot be carried out.
+    Config {
+        /// `CreateContainerConfigError` or `CreateContainerError`.
+        reason: String,
+        /// The reason in words.
+        message: String,
+    },
+    /// It was created, but its process could not be exec'ed: terminated 128 `StartError`, waiting `RunContainerError`.
+    Exec {
+        /// The reason in words.
+        message: String,
+        /// 128.
+        exit_code: i32,
+        /// When.
+        at: Timestamp,
+    },
+}
