@@ -1,1 +1,41 @@
-//! Requirements, guards and leak counters for tests that need the kernel.
+//! What podrun's tests share: requirements, guards, leak counters and a small image.
+//!
+//! It does:
+//! - say in a test's first line what the test needs, and make a skip visible ([`require!`]);
+//! - count what a test left behind on the host ([`LeakCheck`]) and in its directory ([`TempRoot`]);
+//! - run a closure in a process with one thread ([`child::run`]), because libtest has many;
+//! - find the built programs ([`podrun_bin`], [`init_bin`]) and build a busybox image ([`busybox_image`]).
+//!
+//! It does not clean up after a test: a test that leaves something behind should fail, not be helped.
+//!
+//! ```
+//! use podrun_testkit::{LeakCheck, TempRoot, require};
+//!
+//! // #[test]
+//! // #[serial_test::file_serial(kernel)]
+//! fn a_pod_leaves_nothing_behind() {
+//!     require!(root, cgroup2, controller("memory"), kernel(6, 5));
+//!     let leaks = LeakCheck::start();
+//!     let root = TempRoot::new();
+//!     // ... make a pod below root.path(), delete it ...
+//!     root.close();
+//!     leaks.finish();
+//! }
+//! # a_pod_leaves_nothing_behind();
+//! ```
+
+mod binaries;
+pub mod child;
+mod image;
+mod leak;
+mod ledger;
+mod proc_file;
+mod require;
+mod temp_root;
+
+pub use binaries::{init_bin, podrun_bin};
+pub use image::{BUSYBOX_REFERENCE, busybox_image, busybox_image_named};
+pub use leak::LeakCheck;
+pub use proc_file::cgroup2_mount;
+pub use require::{Requirement, Skipped, is_missing};
+pub use temp_root::TempRoot;
