@@ -1,8 +1,58 @@
 //! Kubernetes Pod manifests as validated Rust types.
+//!
+//! What it does: reads YAML or JSON ([`parse`]), names everything that is wrong at once with file, line and column,
+//! fills in the API server's defaults, validates with the API server's messages, refuses by name what podrun does not
+//! honour, and hands out a domain type ([`model::Pod`]) in which every value is meant. Beside that: quantities,
+//! requests and limits of a Pod as a whole ([`resources`]), the environment of a container ([`env`]), and the Pod's
+//! [`status`] with its way back to a valid `v1 Pod` ([`WirePod`]).
+//!
+//! What it does not do: no files, no clock, no network, nothing of Linux. The generated API types stay inside.
+//!
+//! ```
+//! let text = "
+//! apiVersion: v1
+//! kind: Pod
+//! metadata: {name: hello}
+//! spec:
+//!   restartPolicy: Never
+//!   containers:
+//!   - name: c
+//!     image: busybox:1.36
+//!     command: [echo, hello]
+//! ";
+//! let manifest = podrun_spec::parse("hello.yaml", text)?;
+//! assert_eq!(manifest.pods[0].pod.spec.containers[0].command, ["echo", "hello"]);
+//!
+//! let faults = podrun_spec::parse("hello.yaml", &text.replace("image", "imgae")).unwrap_err();
+//! assert_eq!(
+//!     faults.to_string().lines().next(),
+//!     Some("hello.yaml:9:5: spec.containers[0].imgae: unknown field"),
+//! );
+//! # Ok::<(), podrun_spec::Faults>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
+mod fault;
+mod manifest;
 pub mod model;
+mod objects;
+mod path;
 pub mod quantity;
+pub mod resources;
 pub mod status;
+mod support;
 pub mod time;
+mod tree;
+mod validate;
+mod wire;
+mod yaml;
+
+pub use fault::{Fault, Faults};
+pub use manifest::{Manifest, ParsedPod, parse};
+pub use wire::{StoredPodError, WirePod, from_json};
+
+/// Writes a JSON value as a YAML document.
+pub fn to_yaml(value: &serde_json::Value) -> String {
+    yaml::write(value)
+}

@@ -1,0 +1,129 @@
+//! Fields of which some values are honoured and others are not.
+//!
+//! Each check sees a value that is valid in the API and returns what podrun does not do: a message, and the key where
+//! the field is a map.
+
+use serde_json::Value as Json;
+
+use super::Facts;
+use crate::wire::convert;
+
+/// What is wrong with a value: for maps the key it is about, and the reason.
+pub(crate) type Refusals = Vec<(Option<String>, String)>;
+
+fn text(value: &Json) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn only_if(fine: bool, reason: impl FnOnce() -> String) -> Refusals {
+    if fine { Vec::new() } else { vec![(None, reason())] }
+}
+
+/// Refuses one value of a field.
+fn except(value: &Json, refused: &[&str]) -> Refusals {
+    only_if(!refused.contains(&text(value)), || format!("value {:?}", text(value)))
+}
+
+fn keys(value: &Json, refuse: impl Fn(&str, &str) -> bool) -> Refusals {
+    let entries = value.as_object().into_iter().flatten();
+    entries
+        .filter(|(key, value)| refuse(key, text(value)))
+        .map(|(key, _)| (Some(key.clone()), String::new()))
+        .collect()
+}
+
+pub(super) fn annotations(_: &Facts, value: &Json) -> Refusals {
+    keys(value, |key, value| {
+        let bandwidth = matches!(key, "kubernetes.io/ingress-bandwidth" | "kubernetes.io/egress-bandwidth");
+        let security = key.starts_with("container.apparmor.security.beta.kubernetes.io/")
+            || key == "seccomp.security.alpha.kubernetes.io/pod"
+            || key.starts_with("container.seccomp.security.alpha.kubernetes.io/");
+        bandwidth || (security && value != "unconfined")
+    })
+}
+
+pub(super) fn dns_policy(_: &Facts, value: &Json) -> Refusals {
+    except(value, &["None"])
+}
+
+pub(super) fn host_users(_: &Facts, value: &Json) -> Refusals {
+    only_if(value.as_bool() != Some(false), || "value false".to_owned())
+}
+
+pub(super) fn os(_: &Facts, value: &Json) -> Refusals {
+    except(&value["name"], &["windows"])
+}
+
+pub(super) fn seccomp(_: &Facts, value: &Json) -> Refusals {
+    except(value, &["Localhost"])
+}
+
+pub(super) fn app_armor(_: &Facts, value: &Json) -> Refusals {
+    except(value, &["RuntimeDefault", "Localhost"])
+}
+
+pub(super) fn proc_mount(_: &Facts, value: &Json) -> Refusals {
+    except(value, &["Unmasked"])
+}
+
+pub(super) fn resize_policy(_: &Facts, value: &Json) -> Refusals {
+    except(value, &["RestartContainer"])
+}
+
+pub(super) fn medium(_: &Facts, value: &Json) -> Refusals {
+    only_if(matches!(text(value), "" | "Memory"), || format!("value {:?}", text(value)))
+}
+
+pub(super) fn host_port(facts: &Facts, value: &Json) -> Refusals {
+    only_if(facts.host_network || value.as_i64() == Some(0), || "without hostNetwork".to_owned())
+}
+
+pub(super) fn host_ip(facts: &Facts, value: &Json) -> Refusals {
+    only_if(facts.host_network || text(value).is_empty(), || "without hostNetwork".to_owned())
+}
+
+pub(super) fn field_path(_: &Facts, value: &Json) -> Refusals {
+    except(value, &["status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"])
+}
+
+pub(super) fn limits(_: &Facts, value: &Json) -> Refusals {
+    keys(value, |name, _| !is_enforced(name))
+}
+
+pub(super) fn requests(_: &Facts, value: &Json) -> Refusals {
+    keys(value, |name, _| !is_enforced(name) && name != "ephemeral-storage")
+}
+
+fn is_enforced(name: &str) -> bool {
+    matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
+}
+
+/// The sysctls that Kubernetes allows everywhere: namespaced, and without effect on other Pods.
+const SAFE_SYSCTLS: &[&str] = &[
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
+pub(super) fn sysctl(facts: &Facts, value: &Json) -> Refusals {
+    let name = convert::dotted(text(value));
+    let reason = if !SAFE_SYSCTLS.contains(&name.as_str()) {
+        "outside the safe set"
+    } else if name.starts_with("net.") && facts.host_network {
+        "with hostNetwork, where it would change the machine"
+    } else if name.starts_with("kernel.") && facts.host_ipc {
+        "with hostIPC, where it would change the machine"
+    } else {
+        return Vec::new();
+    };
+    vec![(None, format!("sysctl {name:?} {reason}"))]
+}

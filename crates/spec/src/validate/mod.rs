@@ -1,0 +1,123 @@
+//! Validation as the API server does it, with its messages.
+//!
+//! Paths follow the API server to the letter, also where it leaves out an index; [`Cause::place`] says where the
+//! field really stands.
+
+pub(crate) mod names;
+
+use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::path::Path;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cause {
+    /// The field as the message names it.
+    pub(crate) path: Path,
+    /// The field's place in the document.
+    pub(crate) place: Path,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Cause {
+    pub(crate) fn new(path: &Path, message: impl Into<String>) -> Self {
+        Self { path: path.clone(), place: path.clone(), message: message.into(), hint: None }
+    }
+
+    pub(crate) fn required(path: &Path, why: &str) -> Self {
+        let colon = if why.is_empty() { "" } else { ": " };
+        Self::new(path, format!("Required value{colon}{why}"))
+    }
+
+    /// A string with a wrong value.
+    pub(crate) fn invalid(path: &Path, value: &str, why: &str) -> Self {
+        Self::new(path, format!("Invalid value: {value:?}: {why}"))
+    }
+
+    /// A number, boolean or object with a wrong value.
+    pub(crate) fn invalid_raw(path: &Path, value: impl std::fmt::Display, why: &str) -> Self {
+        Self::new(path, format!("Invalid value: {value}: {why}"))
+    }
+
+    pub(crate) fn forbidden(path: &Path, why: &str) -> Self {
+        Self::new(path, format!("Forbidden: {why}"))
+    }
+
+    pub(crate) fn duplicate(path: &Path, value: &str) -> Self {
+        Self::new(path, format!("Duplicate value: {value:?}"))
+    }
+
+    pub(crate) fn unsupported(path: &Path, value: &str, supported: &[&str]) -> Self {
+        let supported: Vec<_> = supported.iter().map(|value| format!("{value:?}")).collect();
+        let supported = supported.join(", ");
+        Self::new(path, format!("Unsupported value: {value:?}: supported values: {supported}"))
+    }
+
+    /// A field that is valid but not honoured.
+    pub(crate) fn refusal(path: &Path, note: &str) -> Self {
+        Self::refusal_of(path, "", note)
+    }
+
+    /// As [`Cause::refusal`], for some values of the field only.
+    pub(crate) fn refusal_of(path: &Path, what: &str, note: &str) -> Self {
+        let space = if what.is_empty() { "" } else { " " };
+        let mut cause = Self::new(path, format!("{what}{space}not supported by this version of podrun"));
+        let hint = if note.is_empty() { "remove the field" } else { note };
+        cause.hint = Some(hint.to_owned());
+        cause
+    }
+
+    /// Sets the place where it differs from the path.
+    pub(crate) fn at(mut self, place: &Path) -> Self {
+        self.place = place.clone();
+        self
+    }
+}
+
+/// Adds why an API server would refuse the Pod.
+pub(crate) fn pod(pod: &api::Pod, causes: &mut Vec<Cause>) {
+    metadata(&pod.metadata, causes);
+}
+
+/// Checks name, namespace, labels and annotations.
+pub(crate) fn metadata(meta: &ObjectMeta, causes: &mut Vec<Cause>) {
+    let path = Path::new("metadata");
+    let name = meta.name.as_deref().unwrap_or_default();
+    let generate = meta.generate_name.as_deref().unwrap_or_default();
+    if name.is_empty() && generate.is_empty() {
+        causes.push(Cause::required(&path.child("name"), "name or generateName is required"));
+    }
+    let check = |field: &str, value: &str, reasons: Vec<String>, causes: &mut Vec<Cause>| {
+        causes.extend(reasons.iter().map(|why| Cause::invalid(&path.child(field), value, why)));
+    };
+    if !name.is_empty() {
+        check("name", name, names::dns_subdomain(name), causes);
+    }
+    if !generate.is_empty() {
+        check("generateName", generate, names::dns_subdomain(generate.trim_end_matches('-')), causes);
+    }
+    if let Some(namespace) = &meta.namespace {
+        check("namespace", namespace, names::dns_label(namespace), causes);
+    }
+    let labels = path.child("labels");
+    for (key, value) in meta.labels.iter().flatten() {
+        let place = labels.key(key);
+        causes.extend(names::label_key(key).iter().map(|why| Cause::invalid(&labels, key, why).at(&place)));
+        causes.extend(
+            names::label_value(value).iter().map(|why| Cause::invalid(&labels, value, why).at(&place)),
+        );
+    }
+    let annotations = path.child("annotations");
+    let mut size = 0;
+    for (key, value) in meta.annotations.iter().flatten() {
+        let reasons = names::qualified_name(&key.to_lowercase());
+        let place = annotations.key(key);
+        causes.extend(reasons.iter().map(|why| Cause::invalid(&annotations, key, why).at(&place)));
+        size += key.len() + value.len();
+    }
+    if size > 256 * 1024 {
+        causes.push(Cause::new(&annotations, "Too long: may not be more than 262144 bytes"));
+    }
+}

@@ -1,0 +1,170 @@
+//! From the wire (defaulted, validated, supported) to the domain.
+//!
+//! Only what the support table calls honoured arrives here. Should something else do so all the same, for instance
+//! from a state file of another version, it is an error and never left out.
+
+mod container;
+mod volume;
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1 as api;
+
+use crate::model::{
+    Meta, Pod, PodSecurity, PodSpec, RestartPolicy, SeccompProfile, SupplementalGroupsPolicy,
+};
+use crate::path::Path;
+use crate::quantity::Quantity;
+use crate::resources::{qos_class, wire_amounts};
+
+/// A value that has no place in the domain.
+#[derive(Debug)]
+pub(crate) struct Unfit {
+    pub(crate) path: Path,
+    pub(crate) value: String,
+}
+
+type Result<T> = std::result::Result<T, Unfit>;
+
+fn unfit<T>(path: &Path, value: impl Into<String>) -> Result<T> {
+    Err(Unfit { path: path.clone(), value: value.into() })
+}
+
+/// Returns the domain's Pod.
+pub(crate) fn pod(wire: &api::Pod) -> Result<Pod> {
+    let meta = &wire.metadata;
+    let default = api::PodSpec::default();
+    Ok(Pod {
+        meta: Meta {
+            name: string(meta.name.as_ref()),
+            namespace: string(meta.namespace.as_ref()),
+            uid: string(meta.uid.as_ref()),
+            labels: meta.labels.clone().unwrap_or_default(),
+            annotations: meta.annotations.clone().unwrap_or_default(),
+            generation: meta.generation.unwrap_or(1),
+        },
+        spec: spec(wire.spec.as_ref().unwrap_or(&default))?,
+    })
+}
+
+/// Returns the domain's spec.
+pub(crate) fn spec(wire: &api::PodSpec) -> Result<PodSpec> {
+    let path = Path::new("spec");
+    let each = |list: &[api::Container], field: &str| {
+        let path = path.child(field);
+        list.iter()
+            .enumerate()
+            .map(|(i, c)| container::container(c, &path.index(i)))
+            .collect::<Result<Vec<_>>>()
+    };
+    let security_path = path.child("securityContext");
+    let security = wire.security_context.as_ref();
+    let account = present(wire.service_account_name.as_ref()).or(present(wire.service_account.as_ref()));
+    let mut spec = PodSpec {
+        init_containers: each(wire.init_containers.as_deref().unwrap_or_default(), "initContainers")?,
+        containers: each(&wire.containers, "containers")?,
+        volumes: volume::volumes(wire, &path.child("volumes"))?,
+        restart_policy: match wire.restart_policy.as_deref() {
+            Some("Always") => RestartPolicy::Always,
+            Some("OnFailure") => RestartPolicy::OnFailure,
+            Some("Never") => RestartPolicy::Never,
+            other => return unfit(&path.child("restartPolicy"), other.unwrap_or_default()),
+        },
+        termination_grace_period: Duration::from_secs(
+            u64::try_from(wire.termination_grace_period_seconds.unwrap_or(30)).unwrap_or(1),
+        ),
+        host_network: wire.host_network.unwrap_or_default(),
+        host_pid: wire.host_pid.unwrap_or_default(),
+        host_ipc: wire.host_ipc.unwrap_or_default(),
+        share_process_namespace: wire.share_process_namespace.unwrap_or_default(),
+        hostname: present(wire.hostname.as_ref()),
+        subdomain: present(wire.subdomain.as_ref()),
+        hostname_override: present(wire.hostname_override.as_ref()),
+        set_hostname_as_fqdn: wire.set_hostname_as_fqdn.unwrap_or_default(),
+        node_name: present(wire.node_name.as_ref()),
+        service_account_name: account.unwrap_or_else(|| "default".to_owned()),
+        security: security
+            .map(|context| pod_security(context, &security_path))
+            .transpose()?
+            .unwrap_or_default(),
+        resources: container::resources(wire.resources.as_ref()),
+        overhead: wire_amounts(wire.overhead.as_ref()),
+        qos_class: crate::model::QosClass::default(),
+        priority: wire.priority.unwrap_or_default(),
+    };
+    spec.qos_class = qos_class(&spec);
+    Ok(spec)
+}
+
+fn pod_security(wire: &api::PodSecurityContext, path: &Path) -> Result<PodSecurity> {
+    let groups = path.child("supplementalGroups");
+    let sysctls = wire.sysctls.iter().flatten();
+    Ok(PodSecurity {
+        run_as_user: id(wire.run_as_user, &path.child("runAsUser"))?,
+        run_as_group: id(wire.run_as_group, &path.child("runAsGroup"))?,
+        run_as_non_root: wire.run_as_non_root,
+        fs_group: id(wire.fs_group, &path.child("fsGroup"))?,
+        supplemental_groups: wire
+            .supplemental_groups
+            .iter()
+            .flatten()
+            .filter_map(|group| id(Some(*group), &groups).transpose())
+            .collect::<Result<_>>()?,
+        supplemental_groups_policy: match wire.supplemental_groups_policy.as_deref() {
+            None | Some("Merge") => SupplementalGroupsPolicy::Merge,
+            Some("Strict") => SupplementalGroupsPolicy::Strict,
+            Some(other) => return unfit(&path.child("supplementalGroupsPolicy"), other),
+        },
+        seccomp: seccomp(wire.seccomp_profile.as_ref(), &path.child("seccompProfile"))?,
+        sysctls: sysctls.map(|sysctl| (dotted(&sysctl.name), sysctl.value.clone())).collect(),
+    })
+}
+
+/// Returns a sysctl's name with dots between its parts; the first separator tells which style was used.
+pub(crate) fn dotted(name: &str) -> String {
+    match name.find(['.', '/']) {
+        Some(first) if name.as_bytes()[first] == b'/' => name
+            .chars()
+            .map(|c| {
+                if c == '/' {
+                    '.'
+                } else if c == '.' {
+                    '/'
+                } else {
+                    c
+                }
+            })
+            .collect(),
+        _ => name.to_owned(),
+    }
+}
+
+fn seccomp(wire: Option<&api::SeccompProfile>, path: &Path) -> Result<Option<SeccompProfile>> {
+    match wire.map(|profile| profile.type_.as_str()) {
+        None => Ok(None),
+        Some("RuntimeDefault") => Ok(Some(SeccompProfile::RuntimeDefault)),
+        Some("Unconfined") => Ok(Some(SeccompProfile::Unconfined)),
+        Some(other) => unfit(&path.child("type"), other),
+    }
+}
+
+fn id(wire: Option<i64>, path: &Path) -> Result<Option<u32>> {
+    match wire.map(u32::try_from) {
+        None => Ok(None),
+        Some(Ok(id)) => Ok(Some(id)),
+        Some(Err(_)) => unfit(path, wire.unwrap_or_default().to_string()),
+    }
+}
+
+fn string(field: Option<&String>) -> String {
+    field.cloned().unwrap_or_default()
+}
+
+/// Returns the text where it is not empty: the API takes both for unset.
+fn present(field: Option<&String>) -> Option<String> {
+    field.filter(|text| !text.is_empty()).cloned()
+}
+
+fn quantity(wire: &k8s_openapi::apimachinery::pkg::api::resource::Quantity, path: &Path) -> Result<Quantity> {
+    Quantity::parse(&wire.0).or_else(|_| unfit(path, wire.0.as_str()))
+}
