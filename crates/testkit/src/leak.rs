@@ -21,18 +21,8 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// - file descriptors of this process.
 ///
 /// Anything that another test makes meanwhile counts too if it outlives the wait of ten seconds, so
-/// tests that count for the whole host take turns, also across processes:
-///
-/// ```ignore
-/// #[test]
-/// #[serial_test::file_serial(kernel)]
-/// fn a_deleted_pod_leaves_nothing() {
-///     require!(root, cgroup2);
-///     let leaks = LeakCheck::start();
-///     // ...
-///     leaks.finish();
-/// }
-/// ```
+/// tests that count for the whole host take turns, also across processes: they carry the attribute
+/// `#[serial_test::file_serial(kernel)]`.
 ///
 /// Tests that shall run beside each other give everything they make a common marker, for instance
 /// the pod's UID or the last component of a [`TempRoot`](crate::TempRoot), and use

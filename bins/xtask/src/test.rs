@@ -1,0 +1,80 @@
+//! Runs all tests here, then those that need the kernel in a virtual machine that has everything.
+//!
+//! A test that lacks something here says so and is counted as skipped, unless it ran in the machine.
+//! There nothing may be missing: a skip is a failure, and so is a lane in which nothing ran.
+
+mod build;
+mod guest;
+mod native;
+mod summary;
+
+use std::process::ExitCode;
+
+use crate::process::{Failure, Result};
+use crate::workspace::Workspace;
+use summary::{Lane, Row};
+
+/// What the task is told.
+struct Options {
+    native: bool,
+    vm: bool,
+    packages: Vec<String>,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        let mut options = Self { native: true, vm: true, packages: Vec::new() };
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            match argument.as_str() {
+                "--no-vm" => options.vm = false,
+                "--vm-only" => options.native = false,
+                "--package" | "-p" => match rest.next() {
+                    Some(name) => options.packages.push(name.clone()),
+                    None => return Err(Failure::usage("--package takes the name of a package")),
+                },
+                other => return Err(Failure::usage(format!("test: unexpected argument {other}"))),
+            }
+        }
+        if !options.native && !options.vm {
+            return Err(Failure::usage("test: --no-vm and --vm-only together leave nothing"));
+        }
+        Ok(options)
+    }
+}
+
+/// Runs the task. The last line is `N passed, N failed, N skipped` whatever happens.
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+    let options = Options::parse(arguments)?;
+    let mut rows = Vec::new();
+    if let Err(failure) = run_lanes(&options, &mut rows) {
+        eprintln!("xtask: {}", failure.message);
+        rows.push(Row::broken(Lane::Build, "could not go on"));
+    }
+    let totals = summary::print(&rows);
+    Ok(if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Fills in the rows as far as it gets.
+fn run_lanes(options: &Options, rows: &mut Vec<Row>) -> Result<()> {
+    let workspace = Workspace::load()?;
+    let programs = build::run(&workspace, &options.packages)?;
+    let mut skipped_here = Vec::new();
+    if options.native {
+        let log = native::SkipLog::new(&workspace.target);
+        for program in &programs {
+            let row = native::run(program, &workspace, &log)?;
+            if !row.skips.is_empty() {
+                skipped_here.push(program.path.clone());
+            }
+            rows.push(row);
+        }
+        rows.extend(native::doctests(&workspace, &options.packages, &log)?);
+    }
+    if options.vm {
+        let chosen = |program: &&build::Program| program.needs_kernel || skipped_here.contains(&program.path);
+        let chosen: Vec<&build::Program> = programs.iter().filter(chosen).collect();
+        rows.extend(guest::run(&chosen, &workspace));
+    }
+    Ok(())
+}
