@@ -56,6 +56,13 @@ pub(crate) unsafe fn run(plan: &mut Plan<'_>) -> ! {
 
 enum Never {}
 
+/// How many signals the kernel has (`_NSIG`).
+#[cfg(not(any(target_arch = "mips", target_arch = "mips64")))]
+const SIGNALS: usize = 64;
+/// How many signals the kernel has (`_NSIG`).
+#[cfg(any(target_arch = "mips", target_arch = "mips64"))]
+const SIGNALS: usize = 128;
+
 unsafe fn become_program(plan: &mut Plan<'_>) -> Result<Never, (Step, c_int)> {
     if let Some((read, write)) = plan.go {
         wait_for_go(read, write);
@@ -106,13 +113,21 @@ fn become_root(drop_groups: bool) -> Result<(), (Step, c_int)> {
 }
 
 /// Resets ignored signals too, which clone3's CLONE_CLEAR_SIGHAND leaves: Rust programs ignore SIGPIPE.
+///
+/// A bare call, because the C library's sigaction refuses the two real-time signals it uses itself, and a caller may
+/// have been started with them ignored.
 fn default_signals() {
-    // SAFETY: a plain struct for which zeroes are a value; SIG_DFL is zero.
-    let default: libc::sigaction = unsafe { zeroed() };
-    for signal in 1..=64 {
-        // SAFETY: reads a live struct. It fails for SIGKILL, SIGSTOP and the two signals of the C library, none of
-        // which can be ignored.
-        unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
+    // The kernel's struct sigaction, whose members and size depend on the architecture, with room to spare: all zeroes
+    // are SIG_DFL, no flags and an empty mask.
+    let default = [0_u64; 8];
+    // The size of the kernel's sigset_t: a bit for each signal.
+    let set_size = SIGNALS / 8;
+    for signal in 1..=SIGNALS {
+        // SAFETY: reads less than the live array; a null pointer for the old action is allowed. It fails for SIGKILL
+        // and SIGSTOP only, which cannot be ignored.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), set_size);
+        }
     }
 }
 

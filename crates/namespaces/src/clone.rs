@@ -95,8 +95,8 @@ pub enum Cloned {
 /// `EPERM` without `CAP_SYS_ADMIN` for a new namespace other than a user namespace; `EINVAL` if the kernel lacks one
 /// of the kinds; `ENOSPC` if a limit of `/proc/sys/user` or the nesting depth is reached; `EAGAIN` if a process limit
 /// is. With a cgroup: `EBUSY` if controllers are enabled for its children, `EACCES` if it is not writable,
-/// `EOPNOTSUPP` if it is of type "domain invalid", `EBADF` if the descriptor is no cgroup2 directory, `ENODEV` if the
-/// cgroup was removed, `EAGAIN` if its `pids.max` is reached.
+/// `EOPNOTSUPP` if it is of type "domain invalid", `EBADF` if the descriptor is no cgroup2 directory, `ENOENT` or
+/// `ENODEV` if the cgroup was removed, `EAGAIN` if its `pids.max` is reached.
 #[doc(alias = "fork")]
 pub unsafe fn clone3(args: &CloneArgs<'_>) -> io::Result<Cloned> {
     // SAFETY: the caller keeps the promises of this function; the flags hold namespaces and signal handling only.
