@@ -41,6 +41,13 @@ pub enum Input {
     },
     /// The sandbox's init died without being asked: all containers are dead.
     SandboxLost,
+    /// A container's image is being pulled: it was not here, or the pull policy is `Always`.
+    ///
+    /// Optional; it makes the `Pulling` event come when the pull begins rather than with its result.
+    ImagePulling {
+        /// The container.
+        container: String,
+    },
     /// A container's image is here.
     ImageReady {
         /// The container.

@@ -1,0 +1,80 @@
+//! What the machine needs to know of the Pod's spec.
+
+use std::time::Duration;
+
+use podrun_spec::model::{
+    Container, ContainerKind, Pod, PullPolicy, QosClass, RecursiveReadOnly, RestartPolicy,
+};
+use podrun_spec::status::MountStatus;
+
+/// The part of a Pod on which its life depends.
+#[derive(Clone, Debug)]
+pub(crate) struct PodFacts {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) uid: String,
+    pub(crate) generation: i64,
+    pub(crate) restart_policy: RestartPolicy,
+    pub(crate) grace: Duration,
+    pub(crate) qos_class: QosClass,
+    /// Init containers first, each group in spec order. A container is known by its place here.
+    pub(crate) containers: Vec<ContainerFacts>,
+    /// How many of them are init containers.
+    pub(crate) init_count: usize,
+}
+
+/// The part of a container on which its life depends.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerFacts {
+    pub(crate) name: String,
+    pub(crate) kind: ContainerKind,
+    pub(crate) image: String,
+    pub(crate) pull_policy: PullPolicy,
+    pub(crate) mounts: Vec<MountStatus>,
+}
+
+impl PodFacts {
+    pub(crate) fn of(pod: &Pod) -> Self {
+        let spec = &pod.spec;
+        Self {
+            name: pod.meta.name.clone(),
+            namespace: pod.meta.namespace.clone(),
+            uid: pod.meta.uid.clone(),
+            generation: pod.meta.generation,
+            restart_policy: spec.restart_policy,
+            grace: spec.termination_grace_period,
+            qos_class: spec.qos_class,
+            containers: spec.all_containers().map(|(kind, c)| ContainerFacts::of(kind, c)).collect(),
+            init_count: spec.init_containers.len(),
+        }
+    }
+
+    /// Returns the Pod as the kubelet names it in texts: `NAME_NAMESPACE(UID)`.
+    pub(crate) fn title(&self) -> String {
+        format!("{}_{}({})", self.name, self.namespace, self.uid)
+    }
+
+    pub(crate) fn index_of(&self, name: &str) -> Option<usize> {
+        self.containers.iter().position(|c| c.name == name)
+    }
+}
+
+impl ContainerFacts {
+    fn of(kind: ContainerKind, container: &Container) -> Self {
+        let mounts = container.volume_mounts.iter().map(|m| MountStatus {
+            name: m.name.clone(),
+            mount_path: m.mount_path.clone(),
+            read_only: m.read_only,
+            // `IfPossible` is reported as what becomes of it; mount_setattr(2) makes it possible since Linux 5.12.
+            recursive_read_only: m.read_only.then_some(m.recursive_read_only != RecursiveReadOnly::Disabled),
+            propagation: m.propagation,
+        });
+        Self {
+            name: container.name.clone(),
+            kind,
+            image: container.image.clone(),
+            pull_policy: container.pull_policy,
+            mounts: mounts.collect(),
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! Starting containers: who is next, what it waits for, and what came of it.
+
+use std::time::Duration;
+
+use podrun_spec::model::{ContainerKind, PullPolicy, RestartPolicy};
+use podrun_spec::status::{Terminated, UserStatus};
+use podrun_spec::time::Timestamp;
+
+use crate::action::Action;
+use crate::backoff::go_duration;
+use crate::container::{
+    Record, Run, RunState, Waiting, container_id, exit_code_and_reason, init_failed, is_restarted, lost,
+};
+use crate::events;
+use crate::facts::PodFacts;
+use crate::input::{ExitStatus, StartFailure};
+use crate::machine::Step;
+use crate::state::{InFlight, Stage, StartStep, State};
+
+/// Wait after an error that has no back-off of its own: the kubelet's wait after a failed sync.
+const ERROR_RETRY: Duration = Duration::from_secs(10);
+
+/// What the next start of a container waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// The time after an error.
+    Error(Duration),
+    /// The back-off after its last run.
+    Crash(Duration),
+    /// The back-off after the last try to pull its image.
+    Pull(Duration),
+}
+
+impl Wait {
+    const fn until(self) -> Duration {
+        match self {
+            Self::Error(at) | Self::Crash(at) | Self::Pull(at) => at,
+        }
+    }
+
+    /// Returns the reason that the container shows meanwhile; none keeps the error's.
+    const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Error(_) => None,
+            Self::Crash(_) => Some("CrashLoopBackOff"),
+            Self::Pull(_) => Some("ImagePullBackOff"),
+        }
+    }
+
+    /// Returns whether the container has yet to show that it waits for this.
+    fn is_news(self, record: &Record) -> bool {
+        self.reason().is_some_and(|reason| record.waiting.as_ref().is_none_or(|w| w.reason != reason))
+    }
+}
+
+/// Returns the containers among which the next start is looked for: the current init container or all regular ones.
+fn candidates(pod: &PodFacts, state: &State) -> std::ops::Range<usize> {
+    if state.init_done < pod.init_count {
+        state.init_done..state.init_done + 1
+    } else {
+        pod.init_count..pod.containers.len()
+    }
+}
+
+/// Returns whether the container should be started, now or later.
+fn wants_start(pod: &PodFacts, record: &Record, container: usize) -> bool {
+    match (&record.run, record.ended()) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(_), Some(end)) => match pod.containers[container].kind {
+            // After the loss of a sandbox an init container runs again although it has succeeded.
+            ContainerKind::Init => pod.restart_policy != RestartPolicy::Never || !init_failed(end),
+            ContainerKind::Regular => is_restarted(pod.restart_policy, ContainerKind::Regular, end),
+        },
+    }
+}
+
+/// Returns what the next start of a container waits for.
+fn wait(pod: &PodFacts, state: &State, container: usize) -> Option<Wait> {
+    let (now, record) = (state.clock, &state.containers[container]);
+    if let Some(at) = record.retry_at.filter(|at| *at > now) {
+        return Some(Wait::Error(at));
+    }
+    if let Some(at) = record.finished_boot().and_then(|finished| record.backoff.until(finished, now)) {
+        return Some(Wait::Crash(at));
+    }
+    let failed = state.images.get(&pod.containers[container].image)?;
+    failed.backoff.until_since_update(now).map(Wait::Pull)
+}
+
+/// Returns when the next start is due, or now where a back-off has yet to be shown.
+pub(crate) fn deadline(pod: &PodFacts, state: &State) -> Option<Duration> {
+    let due = |container: usize| {
+        let record = &state.containers[container];
+        let wait = wait(pod, state, container).filter(|_| wants_start(pod, record, container))?;
+        if wait.is_news(record) && !is_starting(state, container) {
+            Some(state.clock)
+        } else {
+            // One is started at a time; the answer to the start in progress leads to the next.
+            state.in_flight.is_none().then(|| wait.until())
+        }
+    };
+    candidates(pod, state).filter_map(due).min()
+}
+
+fn is_starting(state: &State, container: usize) -> bool {
+    state.in_flight.is_some_and(|f| f.container == container)
+}
+
+impl Step<'_> {
+    pub(crate) fn wants_start(&self, container: usize) -> bool {
+        wants_start(self.pod, &self.state.containers[container], container)
+    }
+
+    /// Ends the Pod if nothing is left to run, else shows back-offs and starts the next container.
+    pub(crate) fn sync_containers(&mut self) {
+        if self.is_over() {
+            return self.begin_stopping();
+        }
+        let candidates = candidates(self.pod, self.state);
+        for container in candidates.clone() {
+            if self.wants_start(container) && !is_starting(self.state, container) {
+                self.show_wait(container);
+            }
+        }
+        if self.state.in_flight.is_some() {
+            return;
+        }
+        // The search goes on behind the container that was tried last, so that one which fails at once and is tried
+        // again at once does not keep the others from their first start.
+        let cursor = self.state.cursor.clamp(candidates.start, candidates.end);
+        let next = (cursor..candidates.end)
+            .chain(candidates.start..cursor)
+            .find(|&c| self.wants_start(c) && wait(self.pod, self.state, c).is_none());
+        if let Some(container) = next {
+            self.begin_start(container);
+        }
+    }
+
+    /// Returns whether nothing is left to run.
+    fn is_over(&self) -> bool {
+        candidates(self.pod, self.state)
+            .all(|c| self.state.containers[c].ended().is_some() && !self.wants_start(c))
+    }
+
+    /// Shows the back-off that a container is in, but not before its last outcome has stood in a status.
+    fn show_wait(&mut self, container: usize) {
+        let Some(wait) = wait(self.pod, self.state, container) else { return };
+        if !wait.is_news(&self.state.containers[container]) {
+            return;
+        }
+        let outcome = self.state.containers[container].waiting.is_some()
+            || self.state.containers[container].ended().is_some();
+        if outcome && !self.state.containers[container].outcome_shown {
+            self.state.containers[container].outcome_shown = true;
+            return;
+        }
+        let facts = &self.pod.containers[container];
+        match wait {
+            Wait::Error(_) => {}
+            Wait::Crash(_) => {
+                let delay = go_duration(self.state.containers[container].backoff.delay());
+                let (name, title) = (&facts.name, self.pod.title());
+                self.emit(events::restart_backoff(name, self.pod), Some(container));
+                let message = format!("back-off {delay} restarting failed container={name} pod={title}");
+                self.set_waiting(container, "CrashLoopBackOff", message);
+            }
+            Wait::Pull(_) => {
+                let error = self.state.images.get(&facts.image).map_or("", |f| f.error.as_str());
+                let message = format!("Back-off pulling image \"{}\": {error}", facts.image);
+                self.emit(events::pull_backoff(&facts.image), Some(container));
+                self.emit(events::failed("ImagePullBackOff"), Some(container));
+                self.set_waiting(container, "ImagePullBackOff", message);
+            }
+        }
+    }
+
+    fn set_waiting(&mut self, container: usize, reason: &str, message: String) {
+        let waiting = Waiting { reason: reason.to_owned(), message: Some(message) };
+        self.state.containers[container].waiting = Some(waiting);
+    }
+
+    fn begin_start(&mut self, container: usize) {
+        let now = self.now.boot;
+        let record = &mut self.state.containers[container];
+        if let Some(finished) = record.finished_boot() {
+            record.backoff.lengthen(finished, now);
+        }
+        record.retry_at = None;
+        self.state.cursor = container + 1;
+        // With `Always` the registry is asked for certain; otherwise the engine says so when it does.
+        let announced = self.pod.containers[container].pull_policy == PullPolicy::Always;
+        if announced {
+            self.emit(events::pulling(&self.pod.containers[container].image), Some(container));
+        }
+        self.state.in_flight = Some(InFlight { container, step: StartStep::Image { since: now, announced } });
+        self.actions.push(Action::EnsureImage { container: self.name(container) });
+    }
+
+    /// Returns the container whose image is waited for, if it is this one.
+    fn image_in_flight(&self, name: &str) -> Option<(usize, Duration, bool)> {
+        match self.state.in_flight {
+            Some(InFlight { container, step: StartStep::Image { since, announced } })
+                if self.pod.containers[container].name == name =>
+            {
+                Some((container, since, announced))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the container whose start is waited for, if it is this attempt of this one.
+    fn start_in_flight(&self, name: &str, attempt: u32) -> Option<usize> {
+        let start = self.state.in_flight?;
+        let fits =
+            start.step == StartStep::Start { attempt } && self.pod.containers[start.container].name == name;
+        fits.then_some(start.container)
+    }
+
+    pub(crate) fn image_pulling(&mut self, name: &str) {
+        if let Some((container, _, false)) = self.image_in_flight(name) {
+            self.emit(events::pulling(&self.pod.containers[container].image), Some(container));
+            // What happened before the pull began is not part of its duration.
+            let step = StartStep::Image { since: self.now.boot, announced: true };
+            self.state.in_flight = Some(InFlight { container, step });
+        }
+    }
+
+    pub(crate) fn image_ready(&mut self, name: &str, image_id: String, pulled: bool) {
+        let Some((container, since, announced)) = self.image_in_flight(name) else { return };
+        let image = &self.pod.containers[container].image;
+        if pulled {
+            if !announced {
+                self.emit(events::pulling(image), Some(container));
+            }
+            self.emit(events::pulled(image, self.now.boot.saturating_sub(since)), Some(container));
+        } else {
+            self.emit(events::present(image), Some(container));
+        }
+        let record = &mut self.state.containers[container];
+        record.image_id = image_id;
+        let attempt = record.next_attempt;
+        self.state.in_flight = Some(InFlight { container, step: StartStep::Start { attempt } });
+        self.actions.push(Action::Start { container: self.name(container), attempt });
+    }
+
+    pub(crate) fn image_failed(&mut self, name: &str, reason: &str, message: String) {
+        let Some((container, _, announced)) = self.image_in_flight(name) else { return };
+        self.state.in_flight = None;
+        let image = &self.pod.containers[container].image;
+        match reason {
+            "ErrImageNeverPull" => self.emit(events::image_absent(&message), Some(container)),
+            "InvalidImageName" | "ImageInspectError" => {
+                self.emit(events::inspect_failed(&message), Some(container))
+            }
+            _ => {
+                if !announced {
+                    self.emit(events::pulling(image), Some(container));
+                }
+                self.emit(events::pull_failed(image, &message), Some(container));
+            }
+        }
+        self.emit(events::failed(reason), Some(container));
+        let now = self.now.boot;
+        let record = &mut self.state.containers[container];
+        record.outcome_shown = false;
+        if matches!(reason, "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError") {
+            record.retry_at = Some(now + ERROR_RETRY);
+        } else {
+            let failed = self.state.images.entry(image.clone()).or_default();
+            failed.backoff.lengthen(now, now);
+            failed.error = format!("{reason}: {message}");
+        }
+        self.set_waiting(container, reason, message);
+    }
+
+    pub(crate) fn started(&mut self, name: &str, attempt: u32, at: Timestamp, user: UserStatus) {
+        let Some(container) = self.start_in_flight(name, attempt) else { return };
+        self.state.in_flight = None;
+        self.emit(events::created(), Some(container));
+        self.emit(events::started(), Some(container));
+        let started_boot = self.boot_of(at);
+        let record = &mut self.state.containers[container];
+        record.begin(Run {
+            attempt: Some(attempt),
+            image_id: record.image_id.clone(),
+            user: Some(user),
+            state: RunState::Running { started_at: at, started_boot },
+        });
+    }
+
+    pub(crate) fn start_failed(&mut self, name: &str, attempt: u32, failure: StartFailure) {
+        let Some(container) = self.start_in_flight(name, attempt) else { return };
+        self.state.in_flight = None;
+        match failure {
+            StartFailure::Config { reason, message } => {
+                self.emit(events::failed(&message), Some(container));
+                let record = &mut self.state.containers[container];
+                record.outcome_shown = false;
+                record.retry_at = Some(self.now.boot + ERROR_RETRY);
+                if self.state.stage == Stage::Running {
+                    self.set_waiting(container, &reason, message);
+                }
+            }
+            StartFailure::Exec { message, exit_code, at } => {
+                self.emit(events::created(), Some(container));
+                self.emit(events::failed(&message), Some(container));
+                let terminated = Terminated {
+                    exit_code,
+                    reason: "StartError".to_owned(),
+                    message: Some(message.clone()),
+                    started_at: None,
+                    finished_at: Some(at),
+                    container_id: format!("podrun://{}", container_id(&self.pod.uid, name, attempt)),
+                };
+                let finished_boot = self.boot_of(at);
+                let record = &mut self.state.containers[container];
+                record.begin(Run {
+                    attempt: Some(attempt),
+                    image_id: record.image_id.clone(),
+                    user: None,
+                    state: RunState::Ended { terminated, finished_boot },
+                });
+                if self.state.stage == Stage::Running {
+                    self.set_waiting(container, "RunContainerError", message);
+                    self.remove_previous(container);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn exited(
+        &mut self,
+        name: &str,
+        attempt: u32,
+        status: ExitStatus,
+        oom_killed: bool,
+        message: String,
+        at: Timestamp,
+    ) {
+        let Some(container) = self.pod.index_of(name) else { return };
+        let Some(Run { attempt: Some(current), state: RunState::Running { started_at, .. }, .. }) =
+            self.state.containers[container].run
+        else {
+            return;
+        };
+        if current != attempt {
+            return;
+        }
+        let id = format!("podrun://{}", container_id(&self.pod.uid, name, attempt));
+        let terminated = if status == ExitStatus::Lost {
+            lost(Some(started_at), Some(at), id)
+        } else {
+            let (exit_code, reason) = exit_code_and_reason(status, oom_killed);
+            Terminated {
+                exit_code,
+                reason: reason.to_owned(),
+                message: (!message.is_empty()).then_some(message),
+                started_at: Some(started_at),
+                finished_at: Some(at),
+                container_id: id,
+            }
+        };
+        self.end_run(container, terminated, at);
+    }
+
+    /// Ends all runs without knowing how they ended.
+    pub(crate) fn lose_running(&mut self) {
+        for container in 0..self.state.containers.len() {
+            if let Some(Run { attempt: Some(attempt), state: RunState::Running { started_at, .. }, .. }) =
+                self.state.containers[container].run
+            {
+                let id = container_id(&self.pod.uid, &self.pod.containers[container].name, attempt);
+                let terminated = lost(Some(started_at), Some(self.now.wall), format!("podrun://{id}"));
+                self.end_run(container, terminated, self.now.wall);
+            }
+        }
+    }
+
+    fn end_run(&mut self, container: usize, terminated: Terminated, at: Timestamp) {
+        let succeeded = !init_failed(&terminated);
+        let finished_boot = self.boot_of(at);
+        self.state.containers[container].end(terminated, finished_boot);
+        if succeeded && container == self.state.init_done && container < self.pod.init_count {
+            self.state.init_done += 1;
+        }
+        if self.state.stage == Stage::Running {
+            self.remove_previous(container);
+        }
+    }
+
+    /// Removes what is older than the newest ended run, so that a crash loop does not fill the disk.
+    fn remove_previous(&mut self, container: usize) {
+        if let Some((attempt, _)) = self.state.containers[container].previous {
+            self.actions.push(Action::RemoveAttempt { container: self.name(container), attempt });
+        }
+    }
+
+    /// Returns the boot time of something that happened at a wall-clock time not later than now.
+    fn boot_of(&self, at: Timestamp) -> Duration {
+        let ago = u64::try_from(self.now.wall.0.saturating_sub(at.0)).unwrap_or(0);
+        self.now.boot.saturating_sub(Duration::from_nanos(ago))
+    }
+}

@@ -1,0 +1,114 @@
+//! Everything that a machine remembers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use podrun_spec::status::PodStatus;
+use serde::{Deserialize, Serialize};
+
+use crate::backoff::Backoff;
+use crate::container::Record;
+
+/// Where a Pod is in its life. The diagram is in the crate's documentation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Stage {
+    /// Nothing has happened yet.
+    #[default]
+    New,
+    /// Volumes are being made ready.
+    Volumes,
+    /// The sandbox is being made.
+    Sandbox,
+    /// Containers are started, watched and restarted.
+    Running,
+    /// The sandbox was lost; its remains are removed before there is a new one.
+    Rebuilding,
+    /// Nothing is started any more; running containers are being stopped.
+    Stopping,
+    /// No container runs; the sandbox is being stopped.
+    StoppingSandbox,
+    /// Volumes, cgroup and directories are being removed.
+    CleaningUp,
+    /// Nothing is left to do.
+    Finished,
+}
+
+/// The state of a machine, for a supervisor that takes over.
+///
+/// Times in it count from boot, so it is of no use after a reboot; neither is the Pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    pub(crate) stage: Stage,
+    /// Boot time of the last input.
+    pub(crate) clock: Duration,
+    /// A request for volumes or sandbox that is not answered yet.
+    pub(crate) setup: Option<Setup>,
+    /// When volumes or sandbox are tried again.
+    pub(crate) retry_at: Option<Duration>,
+    /// How often the volumes failed in a row.
+    pub(crate) volume_failures: u32,
+    /// A sandbox was asked for, so something of it may exist.
+    pub(crate) sandbox_asked: bool,
+    /// The sandbox stands.
+    pub(crate) sandbox_ready: bool,
+    /// How many init containers have succeeded in this sandbox.
+    pub(crate) init_done: usize,
+    /// The one container that is being started.
+    pub(crate) in_flight: Option<InFlight>,
+    /// The container from which the next search for one to start begins.
+    pub(crate) cursor: usize,
+    /// Failed pulls by image.
+    pub(crate) images: BTreeMap<String, FailedImage>,
+    /// In the order of the facts.
+    pub(crate) containers: Vec<Record>,
+    pub(crate) deletion: Option<Deletion>,
+    /// The Pod had been initialized when it was told to end.
+    pub(crate) ended_initialized: bool,
+    /// The last status is written; only what never ran is filled in.
+    pub(crate) closed: bool,
+    pub(crate) status: PodStatus,
+}
+
+impl State {
+    /// Returns where the Pod is in its life.
+    pub const fn stage(&self) -> Stage {
+        self.stage
+    }
+}
+
+/// A request that comes before the containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Setup {
+    Volumes,
+    Sandbox,
+}
+
+/// A start in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InFlight {
+    pub(crate) container: usize,
+    pub(crate) step: StartStep,
+}
+
+/// Which answer a start in progress waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum StartStep {
+    Image { since: Duration, announced: bool },
+    Start { attempt: u32 },
+}
+
+/// An image that could not be pulled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FailedImage {
+    pub(crate) backoff: Backoff,
+    /// `ErrImagePull: …`
+    pub(crate) error: String,
+}
+
+/// Somebody wants the Pod gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Deletion {
+    pub(crate) grace: Duration,
+    /// Nothing is waited for but the end of killed processes.
+    pub(crate) forced: bool,
+}
