@@ -1,1 +1,58 @@
-//! Container images on disk: references, pull policy, OCI and docker archives, a content-addressed store, safe unpacking.
+//! Container images on disk: names, the decision to pull, and a store of unpacked layers for overlayfs.
+//!
+//! - [`Reference`] is an image's name, parsed and normalised as Docker and Kubernetes do it.
+//! - [`PullPolicy`], [`default_pull_policy`] and [`decide`] say when an image has to be pulled, in the kubelet's way.
+//! - [`Store`] holds images: it loads OCI layouts and docker archives, imports root file systems, verifies every digest
+//!   while the bytes pass once, and unpacks each layer into a directory that overlayfs can stack.
+//!
+//! It does not talk to registries, mount anything, run anything, or know what a Pod is. It is synchronous, starts no
+//! external program and reads no environment variable. Archives are taken to be hostile: see [`limits`] for the bounds
+//! and [`Refusal`] for what is not unpacked.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use podrun_image::{Decision, LoadOptions, Store, decide, default_pull_policy, pull};
+//!
+//! let store = Store::open(Path::new("/var/lib/podrun/images"))?;
+//! store.load(Path::new("busybox.tar"), &LoadOptions::default())?;
+//!
+//! let (text, reference) = pull::image_to_pull("busybox:1.36")?;
+//! let image = store.resolve(&reference)?;
+//! match decide(default_pull_policy("busybox:1.36"), &reference, image.is_some()) {
+//!     Decision::UsePresent | Decision::UseLocalOnly => println!("{}", pull::already_present(&text)),
+//!     Decision::Pull => println!("a registry client is needed for {reference}"),
+//!     _ => println!("{}", pull::never_and_absent(&text)),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod config;
+mod digest;
+mod error;
+pub mod limits;
+mod load;
+mod manifest;
+mod platform;
+pub mod pull;
+mod reference;
+mod store;
+mod stream;
+mod sys;
+mod tar_stream;
+mod unpack;
+
+pub use config::ImageConfig;
+pub use digest::{Digest, DigestError};
+pub use error::{Error, Refusal};
+pub use limits::Limits;
+pub use load::{ImportOptions, LoadOptions};
+pub use platform::Platform;
+pub use pull::{Decision, PullPolicy, decide, default_pull_policy};
+pub use reference::{DEFAULT_TAG, Reference, ReferenceError, apply_default_tag};
+pub use store::{Hold, Image, Loaded, Removed, Store};
+pub use unpack::Skipped;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,251 @@
+//! The directories of a layer: resolving parents below the root, making them, and giving them their times at the end.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
+
+use super::{attributes, path, remove};
+use crate::error::{Error, Refusal, Result, lossy};
+use crate::limits;
+use crate::sys;
+use crate::tar_stream::Entry;
+
+/// A directory that was made here.
+struct Made {
+    /// How many directories it is below the root, links followed.
+    depth: u64,
+    /// The path it was made by, and the mode and time to set at the end, if the archive lists it.
+    last: Option<(Vec<u8>, u32, (i64, u32))>,
+}
+
+pub(super) struct Dirs {
+    root: Rc<OwnedFd>,
+    /// The parent of the last entry: archives list a directory's files one after the other. Forgotten whenever
+    /// something is removed, since the path may lead elsewhere then.
+    cached: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    /// By inode number; all are on the root's file system.
+    made: HashMap<u64, Made>,
+}
+
+fn refused(entry: &Entry, source: Refusal) -> Error {
+    Error::Refused { entry: lossy(&entry.path), source }
+}
+
+fn unpack(entry: &Entry, action: &'static str) -> impl Fn(Errno) -> Error {
+    move |source| Error::Unpack { entry: lossy(&entry.path), action, source }
+}
+
+impl Dirs {
+    pub(super) fn new(root: OwnedFd) -> Result<Self> {
+        let root_ino = fstat(&root).map_err(|source| Error::Unpack {
+            entry: String::new(),
+            action: "stat layer root",
+            source,
+        })?;
+        let made = HashMap::from([(root_ino.st_ino, Made { depth: 0, last: None })]);
+        Ok(Self { root: Rc::new(root), cached: None, made })
+    }
+
+    /// Opens the directory `dir` below the root, following links within the root.
+    fn open(&self, dir: &[u8]) -> nix::Result<OwnedFd> {
+        let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).resolve(
+            ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV,
+        );
+        openat2(&self.root, if dir.is_empty() { b".".as_slice() } else { dir }, how)
+    }
+
+    /// Returns the directory `dir` if it exists.
+    pub(super) fn existing(&mut self, dir: &[u8]) -> Result<Option<Rc<OwnedFd>>> {
+        if dir.is_empty() {
+            return Ok(Some(Rc::clone(&self.root)));
+        }
+        if let Some((cached, fd)) = &self.cached
+            && cached == dir
+        {
+            return Ok(Some(Rc::clone(fd)));
+        }
+        match self.open(dir) {
+            Ok(fd) => {
+                let fd = Rc::new(fd);
+                self.cached = Some((dir.to_vec(), Rc::clone(&fd)));
+                Ok(Some(fd))
+            }
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+            Err(source) => Err(Error::Unpack { entry: lossy(dir), action: "open directory", source }),
+        }
+    }
+
+    /// Returns the directory `dir`, made with all its parents if the archive did not list it.
+    pub(super) fn parent(&mut self, dir: &[u8], entry: &Entry) -> Result<Rc<OwnedFd>> {
+        if let Some(fd) = self.existing(dir)? {
+            return Ok(fd);
+        }
+        let mut parent = Rc::clone(&self.root);
+        let ends = dir.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(index, _)| index);
+        for end in ends.chain([dir.len()]) {
+            parent = match self.existing(&dir[..end])? {
+                Some(fd) => fd,
+                None => {
+                    let name = path::split(&dir[..end]).1;
+                    let (fd, _) = self.make_in(entry, &parent, name, Existing::OnlyWhiteout)?;
+                    attributes::set_owner_and_mode(entry, fd.as_fd(), (0, 0), 0o755)?;
+                    Rc::new(fd)
+                }
+            };
+        }
+        Ok(parent)
+    }
+
+    /// Makes the directory that `entry` describes, or gives an existing one its attributes; returns the number of
+    /// dropped extended attributes.
+    pub(super) fn make(&mut self, entry: &Entry, path: &[u8]) -> Result<u64> {
+        let (parent, name) = path::split(path);
+        let parent = self.parent(parent, entry)?;
+        let (fd, ino) = self.make_in(entry, &parent, name, Existing::Any)?;
+        let last = Some((path.to_vec(), entry.mode, entry.mtime));
+        self.made.entry(ino).and_modify(|made| made.last = last);
+        // Others' permissions are final now; the owner keeps access until the end, for unpacking without root.
+        attributes::set_owner_and_mode(entry, fd.as_fd(), (entry.uid, entry.gid), entry.mode | 0o700)?;
+        attributes::set_xattrs(entry, fd.as_fd())
+    }
+
+    /// Gives the root what the archive says about it.
+    pub(super) fn set_root(&mut self, entry: &Entry) -> Result<u64> {
+        attributes::set_owner_and_mode(entry, self.root.as_fd(), (entry.uid, entry.gid), entry.mode | 0o700)?;
+        if let Some(root) = self.made.values_mut().find(|made| made.depth == 0) {
+            root.last = Some((Vec::new(), entry.mode, entry.mtime));
+        }
+        attributes::set_xattrs(entry, self.root.as_fd())
+    }
+
+    /// Makes the directory `name` in `parent` and returns it with its inode number; what is in the way is replaced
+    /// if `existing` says so.
+    fn make_in(
+        &mut self,
+        entry: &Entry,
+        parent: &OwnedFd,
+        name: &[u8],
+        existing: Existing,
+    ) -> Result<(OwnedFd, u64)> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let parent_ino = fstat(parent).map_err(unpack(entry, "stat directory"))?.st_ino;
+        let depth = self.made.get(&parent_ino).map_or(0, |made| made.depth) + 1;
+        if depth > limits::MAX_DEPTH {
+            let (unit, max) = ("directories in each other", limits::MAX_DEPTH);
+            return Err(Error::Limit { subject: lossy(&entry.path), unit, max });
+        }
+        let mut opaque = false;
+        match mkdirat(parent, name, Mode::S_IRWXU) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => match kind_of(parent, name).map_err(unpack(entry, "stat"))? {
+                SFlag::S_IFDIR if existing == Existing::Any => {
+                    let fd = openat(parent, name, flags, Mode::empty())
+                        .map_err(unpack(entry, "open directory"))?;
+                    let ino = fstat(&fd).map_err(unpack(entry, "stat directory"))?.st_ino;
+                    return Ok((fd, ino));
+                }
+                kind if existing == Existing::Any || kind == SFlag::S_IFCHR => {
+                    self.displace(parent, name).map_err(unpack(entry, "replace"))?;
+                    mkdirat(parent, name, Mode::S_IRWXU).map_err(unpack(entry, "create directory"))?;
+                    opaque = true;
+                }
+                _ => return Err(refused(entry, Refusal::ParentNotDirectory)),
+            },
+            Err(source) => return Err(unpack(entry, "create directory")(source)),
+        }
+        let fd = openat(parent, name, flags, Mode::empty()).map_err(unpack(entry, "open directory"))?;
+        let ino = fstat(&fd).map_err(unpack(entry, "stat directory"))?.st_ino;
+        self.made.insert(ino, Made { depth, last: None });
+        if opaque {
+            set_opaque(entry, &fd)?;
+        }
+        Ok((fd, ino))
+    }
+
+    /// Removes what is at `name` in `parent`.
+    pub(super) fn displace(&mut self, parent: &OwnedFd, name: &[u8]) -> nix::Result<()> {
+        self.cached = None;
+        remove::remove_tree(parent, name)
+    }
+
+    /// Whether a parent of `dir`, or `dir` itself, is a whiteout or a file of this layer.
+    pub(super) fn is_hidden(&mut self, dir: &[u8]) -> Result<bool> {
+        if self.existing(dir)?.is_some() {
+            return Ok(false);
+        }
+        let ends = dir.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(index, _)| index);
+        for end in ends.chain([dir.len()]) {
+            let (parent, name) = path::split(&dir[..end]);
+            let Some(parent) = self.existing(parent)? else { return Ok(false) };
+            if kind_of(&parent, name).is_ok_and(|kind| kind != SFlag::S_IFDIR && kind != SFlag::S_IFLNK) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes the directory at `dir`, which exists, opaque.
+    pub(super) fn make_opaque(&mut self, entry: &Entry, dir: &[u8]) -> Result<()> {
+        let fd = self.open(dir).map_err(unpack(entry, "open directory"))?;
+        set_opaque(entry, &fd)
+    }
+
+    /// Makes `name` opaque if it is a directory; other objects hide what is below them anyway.
+    pub(super) fn make_opaque_if_directory(
+        &self,
+        entry: &Entry,
+        parent: &OwnedFd,
+        name: &[u8],
+    ) -> Result<()> {
+        if kind_of(parent, name).map_err(unpack(entry, "stat"))? != SFlag::S_IFDIR {
+            return Ok(());
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(parent, name, flags, Mode::empty()).map_err(unpack(entry, "open directory"))?;
+        set_opaque(entry, &fd)
+    }
+
+    /// Gives every listed directory its mode and time; earlier, unpacking its files would have changed the time.
+    pub(super) fn finish(mut self) -> Result<()> {
+        let mut made: Vec<_> = self.made.drain().collect();
+        // The deepest first: without root's powers a parent's final mode may close the way to its children.
+        made.sort_unstable_by_key(|(_, made)| std::cmp::Reverse(made.depth));
+        for (ino, Made { last, .. }) in made {
+            let Some((path, mode, mtime)) = last else { continue };
+            // A directory that was replaced since, or whose path leads elsewhere now, keeps what it has.
+            let Ok(fd) = self.open(&path) else { continue };
+            let error = |action| {
+                let entry = lossy(&path);
+                move |source| Error::Unpack { entry, action, source }
+            };
+            if fstat(&fd).map_err(error("stat directory"))?.st_ino == ino {
+                attributes::finish_directory(&fd, mode, mtime)
+                    .map_err(error("set mode and time of directory"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What may be replaced by a directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    /// Whatever there is: the archive lists the directory.
+    Any,
+    /// Only a whiteout: the archive merely has something in it.
+    OnlyWhiteout,
+}
+
+fn kind_of(parent: &OwnedFd, name: &[u8]) -> nix::Result<SFlag> {
+    let stat = fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    Ok(SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT)
+}
+
+fn set_opaque(entry: &Entry, dir: &OwnedFd) -> Result<()> {
+    sys::fsetxattr(dir.as_fd(), c"trusted.overlay.opaque", b"y")
+        .map_err(unpack(entry, "make directory opaque"))
+}

@@ -1,0 +1,59 @@
+//! Removes a tree by descriptors, whatever its modes and links.
+
+use std::os::fd::AsFd;
+
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+/// Removes `name` in `parent` and all below it; links are removed, not followed. What is absent already is fine.
+///
+/// It holds one descriptor per level; unpacking bounds the depth.
+pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> nix::Result<()> {
+    let parent = parent.as_fd();
+    match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+        // POSIX has EPERM for a directory, Linux EISDIR.
+        Err(Errno::EISDIR | Errno::EPERM) => {}
+        Err(error) => return Err(error),
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let opened = match Dir::openat(parent, name, flags, Mode::empty()) {
+        // Only without root's powers: a directory of ours that its own mode closes.
+        Err(Errno::EACCES) => {
+            fchmodat(parent, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
+            Dir::openat(parent, name, flags, Mode::empty())
+        }
+        other => other,
+    };
+    let mut dir = match opened {
+        Ok(dir) => dir,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    // The names are collected first: removing while reading may make readdir(3) miss some.
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push((name.to_vec(), entry.file_type()));
+        }
+    }
+    for (child, kind) in names {
+        match unlinkat(&dir, child.as_slice(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) if kind != Some(Type::Directory) => {}
+            Err(Errno::EACCES) => {
+                fchmodat(parent, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
+                remove_tree(&dir, &child)?;
+            }
+            _ => remove_tree(&dir, &child)?,
+        }
+    }
+    match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
