@@ -4,10 +4,12 @@
 //! mount namespace to a process with more than one; a changed working directory, umask or mount
 //! namespace would also leak into the other tests. A forked child has one thread and dies after.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -56,10 +58,11 @@ pub fn exit_code(body: impl FnOnce() -> i32) -> i32 {
 }
 
 fn fork_and_wait(body: impl FnOnce() -> i32) -> (WaitStatus, String) {
+    install_hook();
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
     // SAFETY: after fork a child of a threaded process may rely on async-signal-safe calls only. This
-    // one also allocates and panics: glibc takes malloc's locks around fork, and the panic hook is
-    // replaced at once. What remains is bounded: a child stuck in a lock fails its test after LIMIT.
+    // one also allocates and panics: glibc takes malloc's locks around fork, and our panic hook takes
+    // none. What remains is bounded: a child stuck in a lock fails its test after LIMIT.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
             drop(reader);
@@ -80,12 +83,30 @@ fn fork_and_wait(body: impl FnOnce() -> i32) -> (WaitStatus, String) {
     }
 }
 
+thread_local! {
+    /// Where a panic of this thread is reported; set in a forked child only, whose one thread is a
+    /// copy of the one that forked.
+    static REPORT: RefCell<Option<File>> = const { RefCell::new(None) };
+}
+
+/// Makes panics of forked children go to their parent, once and before any fork: setting a hook
+/// takes a lock that another thread may hold, by panicking, at the moment of the fork.
+fn install_hook() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            REPORT.with_borrow(|report| match report {
+                // The parent sees the exit code even if it cannot be told the message.
+                Some(pipe) => drop((&*pipe).write_all(info.to_string().as_bytes())),
+                None => previous(info),
+            });
+        }));
+    });
+}
+
 fn in_child(body: impl FnOnce() -> i32, report: OwnedFd) -> ! {
-    let report = File::from(report);
-    std::panic::set_hook(Box::new(move |info| {
-        // The parent sees the exit code even if it cannot be told the message.
-        let _ = (&report).write_all(info.to_string().as_bytes());
-    }));
+    REPORT.set(Some(File::from(report)));
     let code = catch_unwind(AssertUnwindSafe(body)).unwrap_or(PANICKED);
     // SAFETY: _exit has no preconditions. exit() would run the parent's atexit handlers here.
     unsafe { libc::_exit(code) }
@@ -151,6 +172,29 @@ mod tests {
     fn a_signal_in_the_child_fails_the_test() {
         // SAFETY: abort has no preconditions.
         run(|| unsafe { libc::abort() });
+    }
+
+    #[test]
+    fn forks_while_other_threads_panic_do_not_hang() {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let caught = catch_unwind(|| run(|| panic!("in a child")));
+                        assert!(caught.is_err(), "the child's panic reaches its parent");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_child_of_a_child_reports_to_its_own_parent() {
+        run(|| {
+            let caught = catch_unwind(|| run(|| panic!("deep below")));
+            let message = *caught.expect_err("it panics").downcast::<String>().expect("a message");
+            assert!(message.contains("deep below"), "{message}");
+        });
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!
 //! It does not clean up after a test: a test that leaves something behind should fail, not be helped.
 //!
-//! ```
+//! ```no_run
 //! use podrun_testkit::{LeakCheck, TempRoot, require};
 //!
 //! // #[test]
@@ -21,7 +21,6 @@
 //!     root.close();
 //!     leaks.finish();
 //! }
-//! # a_pod_leaves_nothing_behind();
 //! ```
 
 mod binaries;

@@ -38,9 +38,11 @@ impl Program {
     }
 }
 
-/// Builds everything, or only these packages and the programs that their tests may start.
+/// Builds everything, or only these packages; podrun's programs belong to the package of that name.
 pub(crate) fn run(workspace: &Workspace, packages: &[String]) -> Result<Vec<Program>> {
-    process::run(cargo().args(["build", "--package", "podrun", "--bins"]))?;
+    if packages.is_empty() || packages.iter().any(|name| name == "podrun") {
+        process::run(cargo().args(["build", "--package", "podrun", "--bins"]))?;
+    }
     let mut build = cargo();
     build.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
     build.args(selection(packages));

@@ -12,7 +12,8 @@ for module in overlay veth bridge ifb tun nf_tables nft_chain_nat nft_masq nft_r
 done
 for port in 0 2; do $b stty -F /dev/ttyS$port raw -echo; done
 echo up >/dev/ttyS2
-$b sh /.vm/command >/dev/ttyS0 2>&1 </dev/null
+# Not busybox, whose shell would run its own applets instead of the host's programs.
+/bin/sh /.vm/command >/dev/ttyS0 2>&1 </dev/null
 code=$?
 # Setting a terminal waits until it has sent what it holds.
 $b stty -F /dev/ttyS0 raw -echo
