@@ -1,0 +1,52 @@
+//! Ending a sandbox and removing what it has left, by its names alone.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use podrun_cgroups::Cgroup;
+use podrun_plan::model::SandboxPlan;
+
+use crate::create::validate;
+use crate::{SandboxError, tree};
+
+/// How long killed processes may take to be gone. Only uninterruptible sleep takes longer than an instant.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Directories of the Pod's data that live as long as the Pod. The rest is records, which their writer removes.
+const DATA: [&str; 3] = ["containers", "volumes", "files"];
+
+/// Kills everything that runs in the sandbox, init included, and removes its cgroups and live state. Volumes and the
+/// containers' files stay, except for volumes in memory. May be repeated, and needs nothing but names.
+///
+/// # Errors
+///
+/// All that could not be removed.
+pub fn stop(plan: &SandboxPlan, cgroup_mount: &Path) -> Result<(), Vec<SandboxError>> {
+    validate(plan).map_err(|error| vec![error])?;
+    let mut errors = Vec::new();
+    errors.extend(remove_cgroup(plan, cgroup_mount).err());
+    errors.extend(tree::remove(&plan.run_dir).err());
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Does the same as [`stop`], and deletes the Pod's volumes, its containers' file systems and its files. Symbolic links
+/// are not followed and mounts are not entered. Logs and records stay.
+///
+/// # Errors
+///
+/// All that could not be removed.
+pub fn remove(plan: &SandboxPlan, cgroup_mount: &Path) -> Result<(), Vec<SandboxError>> {
+    let mut errors = stop(plan, cgroup_mount).err().unwrap_or_default();
+    // With processes still about, their files are not deleted under their feet.
+    if errors.is_empty() {
+        errors.extend(DATA.iter().filter_map(|name| tree::remove(&plan.data_dir.join(name)).err()));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+fn remove_cgroup(plan: &SandboxPlan, mount: &Path) -> Result<(), SandboxError> {
+    match Cgroup::open(mount.join(&plan.cgroup.path)) {
+        Err(error) if error.is_gone() => Ok(()),
+        cgroup => Ok(cgroup?.remove_tree(Instant::now() + PATIENCE)?),
+    }
+}
