@@ -20,6 +20,10 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// Opens the kernel in `dir`, after fetching it if there is none; remove `dir` for a newer one.
     pub(crate) fn prepare(suite: Suite, dir: &Path) -> Result<Self> {
+        // depmod is needed here, and the guest's kernel loads modules with the host's modprobe.
+        if debian::find_program("modprobe").is_none() {
+            debian::install(&["kmod"])?;
+        }
         if find(&dir.join("boot"), "vmlinuz-").is_none() {
             debian::unpack_kernel(suite, dir)?;
         }
@@ -49,9 +53,6 @@ impl Kernel {
 
 /// The package's own scripts would do this when it is installed.
 fn depmod(dir: &Path, modules: &Path) -> Result<()> {
-    if debian::find_program("depmod").is_none() {
-        debian::install(&["kmod"])?;
-    }
     let depmod = debian::find_program("depmod").ok_or_else(|| Failure::usage("kmod's depmod is needed"))?;
     let version = modules.file_name().expect("it was found by its name");
     run(command(depmod).arg("-b").arg(dir).arg(version))
