@@ -9,9 +9,10 @@ use std::thread;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use podrun_namespaces::{
-    Child, Command, Error, ExitStatus, IdMap, IdMaps, Kind, Kinds, Namespace, SetGroups, Step,
+    Child, Command, Error, ExitStatus, IdMap, IdMaps, Kind, Kinds, Namespace, PidFd, SetGroups, Step,
+    unshare, write_id_maps,
 };
-use podrun_testkit::{LeakCheck, cgroup2_mount, require};
+use podrun_testkit::{LeakCheck, cgroup2_mount, child, require};
 use serial_test::{file_serial, serial};
 
 use crate::programs::{Waiting, run, shell};
@@ -256,6 +257,30 @@ fn an_id_map_without_id_zero_is_a_failure_of_its_step() {
     assert!(
         matches!(&error, Error::Spawn { step: Step::SetUid, source } if errno(source) == nix::libc::EINVAL)
     );
+    leaks.finish();
+}
+
+#[test]
+#[file_serial(kernel)]
+#[serial(kernel)]
+fn a_refused_id_map_leaves_no_process() {
+    require!(root, userns);
+    let leaks = LeakCheck::start();
+    child::run(|| {
+        // The new namespace's parent is one that maps its id 0 only, so there is no id 1 to hand down.
+        let own = PidFd::open(std::process::id().try_into().expect("a pid")).expect("ourselves");
+        let only_root = IdMaps::new([IdMap::new(0, 0, 1)]).expect("a good map");
+        unshare(Kinds::USER).expect("one thread");
+        write_id_maps(own.as_fd(), &only_root, &only_root, SetGroups::Deny).expect("our own ids");
+        let two = IdMaps::new([IdMap::new(0, 0, 2)]).expect("a good map");
+        let error = shell("").id_maps(two.clone(), two, SetGroups::Deny).spawn().expect_err("no ids to give");
+        assert!(
+            matches!(&error, Error::WriteIdMap { source, .. } if errno(source) == nix::libc::EPERM),
+            "{error}"
+        );
+        let any = nix::sys::wait::waitpid(None, None);
+        assert_eq!(any, Err(nix::errno::Errno::ECHILD), "the child has been reaped");
+    });
     leaks.finish();
 }
 
