@@ -24,7 +24,7 @@ usage: cargo xtask TASK
 
   check                 formatting, layers, lints, docs, licences and bans
   layers                which crate may depend on which, and what pure crates may not mention
-  test [--no-vm|--vm-only]
+  test [--no-vm|--vm-only] [-p PACKAGE]...
                         all tests here, then those that need the kernel in a virtual machine too
   vm [--kvm] [--kernel backports|stable] [--timeout SECONDS] -- COMMAND...
                         runs a command as root in a throw-away machine that sees this file system
