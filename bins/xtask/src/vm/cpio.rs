@@ -56,7 +56,7 @@ mod tests {
         let mut archive = Archive::default();
         archive.file("init", b"hello");
         let bytes = archive.finish();
-        // The same bytes as `printf hello >init; echo init | cpio -o -H newc` but for inode and time.
+        // Magic, then thirteen fields of eight digits: mode 0100755, one link, 5 bytes, name of 5.
         let header = "0707010000000100\
                       0081ED000000000000000000000001000000000000000500000000000000000000000000000000\
                       0000000500000000";
