@@ -33,7 +33,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod env;
 mod fault;
+#[cfg(test)]
+mod golden_tests;
 mod manifest;
 pub mod model;
 mod objects;

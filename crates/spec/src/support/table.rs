@@ -239,8 +239,18 @@ pub(crate) const TABLE: &[Row] = &[
     no("SecurityContext", "seLinuxOptions", "SELinux labels are not applied"),
     yes("SecurityContext", "seccompProfile", ""),
     no("SecurityContext", "windowsOptions", "podrun runs on Linux"),
-    yes("Capabilities", "add", "names with or without `CAP_`; unknown ones are refused"),
-    yes("Capabilities", "drop", "names with or without `CAP_`; unknown ones are refused"),
+    only(
+        "Capabilities",
+        "add",
+        "names with or without `CAP_`, or `ALL`; unknown ones are refused",
+        checks::capabilities,
+    ),
+    only(
+        "Capabilities",
+        "drop",
+        "names with or without `CAP_`, or `ALL`; unknown ones are refused",
+        checks::capabilities,
+    ),
     // --- volumes
     no("VolumeMount", "bindMountOptions", ""),
     yes("VolumeMount", "mountPath", ""),

@@ -3,9 +3,19 @@
 //! Paths follow the API server to the letter, also where it leaves out an index; [`Cause::place`] says where the
 //! field really stands.
 
+mod container;
+mod dns;
+mod env;
+mod handlers;
 pub(crate) mod names;
+mod pod;
+mod ports;
+mod resources;
+mod security;
+mod volume;
 
-use k8s_openapi::api::core::v1 as api;
+pub(crate) use pod::pod;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::path::Path;
@@ -69,16 +79,16 @@ impl Cause {
         cause
     }
 
+    /// A number outside its range.
+    pub(crate) fn out_of_range(path: &Path, value: i64, least: i64, most: i64) -> Self {
+        Self::invalid_raw(path, value, &format!("must be between {least} and {most}, inclusive"))
+    }
+
     /// Sets the place where it differs from the path.
     pub(crate) fn at(mut self, place: &Path) -> Self {
         self.place = place.clone();
         self
     }
-}
-
-/// Adds why an API server would refuse the Pod.
-pub(crate) fn pod(pod: &api::Pod, causes: &mut Vec<Cause>) {
-    metadata(&pod.metadata, causes);
 }
 
 /// Checks name, namespace, labels and annotations.
@@ -119,5 +129,29 @@ pub(crate) fn metadata(meta: &ObjectMeta, causes: &mut Vec<Cause>) {
     }
     if size > 256 * 1024 {
         causes.push(Cause::new(&annotations, "Too long: may not be more than 262144 bytes"));
+    }
+}
+
+/// Adds a cause for each reason why a text breaks a rule for names.
+fn invalid_text(path: &Path, value: &str, reasons: Vec<String>, causes: &mut Vec<Cause>) {
+    causes.extend(reasons.iter().map(|why| Cause::invalid(path, value, why)));
+}
+
+/// Adds a cause where a text that may be left out breaks a rule for names.
+fn optional_text(
+    path: &Path,
+    value: Option<&String>,
+    rule: fn(&str) -> Vec<String>,
+    causes: &mut Vec<Cause>,
+) {
+    if let Some(value) = value.filter(|value| !value.is_empty()) {
+        invalid_text(path, value, rule(value), causes);
+    }
+}
+
+/// Adds a cause where a word that is set is none of those that the API knows.
+fn one_of(path: &Path, value: Option<&String>, supported: &[&str], causes: &mut Vec<Cause>) {
+    if let Some(value) = value.filter(|value| !supported.contains(&value.as_str())) {
+        causes.push(Cause::unsupported(path, value, supported));
     }
 }

@@ -3,7 +3,7 @@
 //! Only what the support table calls honoured arrives here. Should something else do so all the same, for instance
 //! from a state file of another version, it is an error and never left out.
 
-mod container;
+pub(crate) mod container;
 mod volume;
 
 use std::time::Duration;

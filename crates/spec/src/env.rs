@@ -1,0 +1,7 @@
+//! The environment, the command line and the expanded paths of a container, as a kubelet makes them.
+
+mod assemble;
+mod expand;
+
+pub use assemble::{EnvFault, NodeFacts, assemble_env};
+pub use expand::{Argv, SubPathFault, argv, expand, expand_sub_path};

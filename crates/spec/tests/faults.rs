@@ -1,0 +1,219 @@
+//! What a user reads when a manifest is wrong: one line per fault, all at once, with a place and a hint.
+
+use podrun_spec::{Fault, parse};
+
+fn faults(text: &str) -> Vec<Fault> {
+    match parse("pod.yaml", text) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults.into_iter().collect(),
+    }
+}
+
+fn lines(text: &str) -> Vec<String> {
+    faults(text).iter().map(Fault::to_string).collect()
+}
+
+/// A Pod with these lines below `spec`, which begin on line 7.
+fn pod(spec: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\nspec:\n  containers: [{{name: c, image: 'i:1'}}]\n{spec}"
+    )
+}
+
+/// A Pod whose container has these lines, which begin on line 9.
+fn container(fields: &str) -> String {
+    let head = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\nspec:\n  containers:\n  - name: c\n    image: i:1\n";
+    let fields: String = fields.lines().map(|line| format!("    {line}\n")).collect();
+    format!("{head}{fields}  volumes:\n  - name: v\n    emptyDir: {{}}\n")
+}
+
+#[test]
+fn all_mistakes_are_named_at_once_in_the_order_of_the_text() {
+    let text = "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web
+  lables: {a: b}
+spec:
+  containers:
+  - name: c
+    imgae: nginx
+    Command: [x]
+    securityContext:
+      runAsUser: abc
+    env:
+    - {name: A, value: 1}
+    - {name: B, value: yes}
+    resources: {limits: {memory: 64mb}}
+    image: a
+    image: b
+  restartPolicy: [Never]
+";
+    assert_eq!(
+        lines(text),
+        [
+            "pod.yaml:5:3: metadata.lables: unknown field",
+            "pod.yaml:9:5: spec.containers[0].imgae: unknown field",
+            "pod.yaml:10:5: spec.containers[0].Command: unknown field",
+            "pod.yaml:12:7: spec.containers[0].securityContext.runAsUser: expected integer, got string \"abc\"",
+            "pod.yaml:14:17: spec.containers[0].env[0].value: expected string, got number 1",
+            "pod.yaml:15:17: spec.containers[0].env[1].value: expected string, got boolean true",
+            "pod.yaml:16:26: spec.containers[0].resources.limits[memory]: expected a quantity, got \"64mb\"",
+            "pod.yaml:18:5: spec.containers[0].image: is already set on line 17",
+            "pod.yaml:19:3: spec.restartPolicy: expected string, got a list",
+        ]
+    );
+    let hints: Vec<_> = faults(text).into_iter().map(|fault| fault.hint.unwrap_or_default()).collect();
+    assert_eq!(
+        hints[..3],
+        ["did you mean \"labels\"?", "did you mean \"image\"?", "did you mean \"command\"?"]
+    );
+    assert_eq!(hints[4], "put the value in quotes");
+}
+
+#[test]
+fn invalid_values_and_unsupported_fields_come_together() {
+    let text = container(
+        "livenessProbe:\n  httpGet: {port: 0}\nports:\n- containerPort: 70000\nvolumeMounts:\n- name: nowhere\n  mountPath: /v\n- {name: v, mountPath: /w, subPath: ../x}",
+    );
+    assert_eq!(
+        lines(&text),
+        [
+            "pod.yaml:9:5: spec.containers[0].livenessProbe: not supported by this version of podrun",
+            "pod.yaml:10:17: spec.containers[0].livenessProbe.httpGet.port: Invalid value: 0: must be between 1 and 65535, \
+         inclusive",
+            "pod.yaml:12:7: spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, \
+         inclusive",
+            "pod.yaml:14:7: spec.containers[0].volumeMounts[0].name: Not found: \"nowhere\"",
+            "pod.yaml:16:32: spec.containers[0].volumeMounts.subPath: Invalid value: \"../x\": must not contain '..'",
+        ]
+    );
+}
+
+#[test]
+fn what_is_valid_but_not_done_is_refused_by_name() {
+    let spec = [
+        ("activeDeadlineSeconds: 5", "spec.activeDeadlineSeconds"),
+        ("nodeSelector: {a: b}", "spec.nodeSelector"),
+        ("hostUsers: false", "spec.hostUsers"),
+        ("runtimeClassName: gvisor", "spec.runtimeClassName"),
+        ("hostAliases: [{ip: 1.2.3.4, hostnames: [a]}]", "spec.hostAliases"),
+        ("dnsConfig: {nameservers: [1.1.1.1]}", "spec.dnsConfig"),
+        ("dnsPolicy: None\n  dnsConfig: {nameservers: [1.1.1.1]}", "spec.dnsPolicy"),
+        ("readinessGates: [{conditionType: a}]", "spec.readinessGates"),
+        ("schedulingGates: [{name: a}]", "spec.schedulingGates"),
+        ("imagePullSecrets: [{name: a}]", "spec.imagePullSecrets"),
+        ("os: {name: windows}", "spec.os"),
+        ("securityContext: {seLinuxOptions: {level: s0}}", "spec.securityContext.seLinuxOptions"),
+        (
+            "securityContext: {appArmorProfile: {type: RuntimeDefault}}",
+            "spec.securityContext.appArmorProfile.type",
+        ),
+        (
+            "securityContext: {seccompProfile: {type: Localhost, localhostProfile: a}}",
+            "spec.securityContext.seccompProfile.type",
+        ),
+        (
+            "securityContext: {sysctls: [{name: net.core.somaxconn, value: '1'}]}",
+            "spec.securityContext.sysctls[0].name",
+        ),
+        (
+            "hostNetwork: true\n  securityContext: {sysctls: [{name: net/ipv4/tcp_syncookies, value: '1'}]}",
+            "spec.securityContext.sysctls[0].name",
+        ),
+        ("volumes: [{name: v, configMap: {name: m}}]", "spec.volumes[0].configMap"),
+        ("volumes: [{name: v, emptyDir: {medium: HugePages}}]", "spec.volumes[0].emptyDir.medium"),
+        (
+            "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: []}}}",
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+        ),
+        (
+            "initContainers: [{name: i, image: i, restartPolicy: Always}]",
+            "spec.initContainers[0].restartPolicy",
+        ),
+    ];
+    let fields = [
+        ("lifecycle: {preStop: {sleep: {seconds: 1}}}", "lifecycle"),
+        ("lifecycle: {stopSignal: SIGUSR1}", "lifecycle"),
+        ("tty: true", "tty"),
+        ("stdin: true", "stdin"),
+        ("ports: [{containerPort: 80, hostPort: 80}]", "ports[0].hostPort"),
+        ("securityContext: {procMount: Unmasked}", "securityContext.procMount"),
+        ("securityContext: {capabilities: {add: [NET_ADMIM]}}", "securityContext.capabilities.add"),
+        ("resources: {limits: {ephemeral-storage: 1Gi}}", "resources.limits[ephemeral-storage]"),
+        ("resources: {limits: {example.com/gpu: 1}}", "resources.limits[example.com/gpu]"),
+        (
+            "resizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]",
+            "resizePolicy[0].restartPolicy",
+        ),
+        (
+            "env: [{name: A, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]",
+            "env[0].valueFrom.fieldRef.fieldPath",
+        ),
+    ];
+    let spec = spec.map(|(text, path)| (pod(&format!("  {text}\n")), path.to_owned()));
+    let fields = fields.map(|(text, path)| (container(text), format!("spec.containers[0].{path}")));
+    for (text, path) in spec.into_iter().chain(fields) {
+        let faults = faults(&text);
+        let refused = |fault: &Fault| {
+            fault.path == path
+                && fault.message.ends_with("not supported by this version of podrun")
+                && fault.line >= 7
+                && fault.hint.is_some()
+        };
+        assert!(faults.iter().any(refused), "{text}{faults:#?}");
+    }
+    let bandwidth =
+        pod("").replace("name: p", "name: p\n  annotations: {kubernetes.io/ingress-bandwidth: 1M}");
+    assert_eq!(
+        lines(&bandwidth),
+        [
+            "pod.yaml:5:17: metadata.annotations[kubernetes.io/ingress-bandwidth]: not supported by this version of podrun"
+        ]
+    );
+}
+
+#[test]
+fn values_that_say_nothing_are_accepted() {
+    let text = container(
+        "tty: false\nstdin: false\nports: [{containerPort: 80, hostPort: 0}]\nvolumeDevices: []\nlivenessProbe:\nsecurityContext: {procMount: Default, appArmorProfile: {type: Unconfined}}",
+    );
+    assert_eq!(lines(&text), Vec::<String>::new());
+}
+
+#[test]
+fn documents_of_other_kinds_and_broken_texts_are_refused() {
+    let table: &[(&str, &[&str])] = &[
+        ("", &["pod.yaml: the text has no document"]),
+        ("[]", &["pod.yaml:1:1: expected an object with apiVersion and kind, got a list"]),
+        ("a: 1", &["pod.yaml:1:1: apiVersion: Required value", "pod.yaml:1:1: kind: Required value"]),
+        (
+            "apiVersion: apps/v1\nkind: Deployment",
+            &["pod.yaml:2:1: kind: podrun does not run apps/v1 Deployment"],
+        ),
+        ("apiVersion: v1\nkind: List\nitems: {}", &["pod.yaml:3:1: items: expected a list"]),
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {}}",
+            &["pod.yaml:4:37: items[0].metadata.name: Required value: name or generateName is required"],
+        ),
+        (
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: '***'}",
+            &["pod.yaml:4:8: data[a]: expected base64 text"],
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(lines(text), *expected, "{text}");
+    }
+    let broken = lines("apiVersion: v1\nkind: [Pod\n");
+    assert!(broken.len() == 1 && broken[0].starts_with("pod.yaml:"), "{broken:?}");
+    let twice = format!("{}---\n{}", pod(""), pod(""));
+    assert_eq!(lines(&twice), ["pod.yaml:11:3: metadata.name: the manifest has Pod default/p twice"]);
+}
+
+#[test]
+fn deep_and_large_texts_are_refused() {
+    assert_eq!(faults(&format!("{}{}", "[".repeat(60), "]".repeat(60))).len(), 1);
+    assert_eq!(faults(&format!("{}1{}", "{a: ".repeat(31), "}".repeat(31))).len(), 2, "31 levels are read");
+    assert_eq!(faults(&"#".repeat(9 << 20)).len(), 1);
+}

@@ -1,0 +1,292 @@
+//! From manifests to the domain, and back to a `v1 Pod`.
+
+use podrun_spec::model::{
+    EnvSource, HostPathType, Medium, MountPropagation, ObjectKind, PullPolicy, QosClass, RecursiveReadOnly,
+    RestartPolicy, SeccompProfile, SupplementalGroupsPolicy, VolumeSource,
+};
+use podrun_spec::quantity::Quantity;
+use podrun_spec::resources::{effective_limits, effective_requests};
+use podrun_spec::status::{
+    Condition, ContainerState, ContainerStatus, MountStatus, Phase, PodStatus, Terminated, UserStatus,
+};
+use podrun_spec::time::Timestamp;
+use podrun_spec::{Manifest, from_json, parse};
+use serde_json::json;
+
+fn read(text: &str) -> Manifest {
+    parse("pod.yaml", text).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+const FULL: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata:
+  name: full
+  namespace: shop
+  labels: {app: web}
+  annotations: {note: hello}
+spec:
+  restartPolicy: OnFailure
+  terminationGracePeriodSeconds: 5
+  shareProcessNamespace: true
+  hostname: h
+  subdomain: s
+  setHostnameAsFQDN: true
+  nodeName: here
+  serviceAccountName: sa
+  overhead: {memory: 10Mi}
+  dnsPolicy: Default
+  priorityClassName: high
+  tolerations: [{operator: Exists}]
+  securityContext:
+    runAsUser: 1000
+    runAsGroup: 1001
+    runAsNonRoot: true
+    fsGroup: 2000
+    fsGroupChangePolicy: OnRootMismatch
+    supplementalGroups: [3000]
+    supplementalGroupsPolicy: Strict
+    seccompProfile: {type: Unconfined}
+    sysctls: [{name: net/ipv4/tcp_syncookies, value: "0"}]
+  initContainers:
+  - {name: prepare, image: "busybox:1", command: [sh], resources: {requests: {cpu: 2}}}
+  containers:
+  - name: c
+    image: nginx
+    imagePullPolicy: Never
+    command: [a]
+    args: [$(X)]
+    workingDir: /w
+    ports: [{name: http, containerPort: 80}]
+    envFrom: [{prefix: P_, configMapRef: {name: m}}]
+    env:
+    - {name: X, value: "1"}
+    - {name: KEY, valueFrom: {secretKeyRef: {name: s, key: k, optional: true}}}
+    resources: {limits: {cpu: 500m, memory: 64Mi}, requests: {ephemeral-storage: 1Gi}}
+    volumeMounts:
+    - {name: tmp, mountPath: data, subPathExpr: $(X), readOnly: true, recursiveReadOnly: IfPossible}
+    - {name: host, mountPath: /h, mountPropagation: HostToContainer}
+    terminationMessagePolicy: FallbackToLogsOnError
+    securityContext:
+      readOnlyRootFilesystem: true
+      allowPrivilegeEscalation: false
+      capabilities: {add: [CAP_net_bind_service], drop: [ALL]}
+      seccompProfile: {type: RuntimeDefault}
+  volumes:
+  - {name: tmp, emptyDir: {medium: Memory, sizeLimit: 1Mi}}
+  - {name: host, hostPath: {path: /srv, type: Directory}}
+  - name: plain
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: m, namespace: shop}
+data: {a: b}
+binaryData: {c: AAE=}
+---
+{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "b2xk"}, "stringData": {"k": "new"}}
+"#;
+
+#[test]
+fn every_honoured_field_reaches_the_domain() {
+    let manifest = read(FULL);
+    let pod = &manifest.pods[0].pod;
+    assert_eq!((pod.meta.name.as_str(), pod.meta.namespace.as_str()), ("full", "shop"));
+    assert_eq!(pod.meta.labels["app"], "web");
+    let spec = &pod.spec;
+    assert_eq!(spec.restart_policy, RestartPolicy::OnFailure);
+    assert_eq!(spec.termination_grace_period.as_secs(), 5);
+    assert!(spec.share_process_namespace && spec.set_hostname_as_fqdn && !spec.host_network);
+    assert_eq!(spec.qos_class, QosClass::Burstable);
+    let security = &spec.security;
+    assert_eq!(
+        (security.run_as_user, security.run_as_group, security.fs_group),
+        (Some(1000), Some(1001), Some(2000))
+    );
+    assert_eq!(security.supplemental_groups_policy, SupplementalGroupsPolicy::Strict);
+    assert_eq!(security.seccomp, Some(SeccompProfile::Unconfined));
+    assert_eq!(security.sysctls["net.ipv4.tcp_syncookies"], "0");
+    let container = &spec.containers[0];
+    assert_eq!(container.pull_policy, PullPolicy::Never);
+    assert_eq!(container.env_from[0].prefix, "P_");
+    assert_eq!(container.env[0].source, EnvSource::Value("1".to_owned()));
+    assert_eq!(container.resources.cpu_request_millis(), Some(500), "requests follow limits");
+    let mount = &container.volume_mounts[0];
+    assert_eq!((mount.mount_path.as_str(), mount.sub_path_expr.as_deref()), ("/data", Some("$(X)")));
+    assert_eq!(mount.recursive_read_only, RecursiveReadOnly::IfPossible);
+    assert_eq!(container.volume_mounts[1].propagation, MountPropagation::HostToContainer);
+    assert_eq!(container.security.capabilities.add, ["NET_BIND_SERVICE"]);
+    assert_eq!(container.security.allow_privilege_escalation, Some(false));
+    let size_limit = Some(Quantity::from_units(1 << 20));
+    assert_eq!(spec.volumes[0].source, VolumeSource::EmptyDir { medium: Medium::Memory, size_limit });
+    let kind = HostPathType::Directory;
+    assert_eq!(spec.volumes[1].source, VolumeSource::HostPath { path: "/srv".to_owned(), kind });
+    assert_eq!(spec.volumes[2].source, VolumeSource::EmptyDir { medium: Medium::Disk, size_limit: None });
+    let objects = &manifest.objects;
+    assert_eq!((objects[0].kind, objects[0].data["c"].as_slice()), (ObjectKind::ConfigMap, &[0_u8, 1][..]));
+    assert_eq!((objects[1].namespace.as_str(), objects[1].data["k"].as_slice()), ("default", &b"new"[..]));
+}
+
+#[test]
+fn the_whole_pod_requests_the_larger_of_init_and_regular_containers() {
+    let spec = &read(FULL).pods[0].pod.spec;
+    let requests = effective_requests(spec);
+    assert_eq!(requests["cpu"], Quantity::from_units(2), "the init container asks for more");
+    assert_eq!(requests["memory"].to_string(), "74Mi", "with overhead");
+    assert_eq!(requests["ephemeral-storage"].to_string(), "1Gi");
+    let limits = effective_limits(spec);
+    assert_eq!(
+        (limits["cpu"].to_string(), limits["memory"].to_string()),
+        ("500m".to_owned(), "74Mi".to_owned())
+    );
+}
+
+#[test]
+fn stored_pods_come_back_as_they_were() {
+    let parsed = &read(FULL).pods[0];
+    let created = Timestamp::from_unix_seconds(1_800_000_000);
+    let wire = parsed.wire.with_metadata("uid-1", created, 1, Some((created, 30)));
+    let text = serde_json::to_string(&wire).unwrap();
+    let (pod, again) = from_json(serde_json::from_str(&text).unwrap()).unwrap();
+    let mut expected = parsed.pod.clone();
+    expected.meta.uid = "uid-1".to_owned();
+    assert_eq!(pod, expected);
+    assert_eq!(again.to_json(), wire.to_json());
+    let meta = &wire.to_json()["metadata"];
+    assert_eq!(meta["creationTimestamp"], "2027-01-15T08:00:00Z");
+    assert_eq!(
+        (&meta["deletionTimestamp"], &meta["deletionGracePeriodSeconds"]),
+        (&json!("2027-01-15T08:00:00Z"), &json!(30))
+    );
+    assert!(
+        from_json(json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": 5}]}})).is_err()
+    );
+}
+
+#[test]
+fn an_exported_pod_can_be_run_again() {
+    let parsed = &read(FULL).pods[0];
+    let at = Timestamp::from_unix_seconds(1_800_000_000);
+    let exported = parsed.wire.with_metadata("uid-1", at, 3, None).with_status(&status());
+    for text in [exported.to_yaml(), serde_json::to_string_pretty(&exported).unwrap()] {
+        let again = read(&text);
+        assert_eq!(again.pods[0].pod, parsed.pod, "{text}");
+        assert_eq!(again.pods[0].wire, parsed.wire);
+    }
+}
+
+fn status() -> PodStatus {
+    let at = |seconds: i64| Timestamp::from_unix_seconds(1_800_000_000 + seconds);
+    let end = |started_at| Terminated {
+        exit_code: 137,
+        reason: "OOMKilled".to_owned(),
+        message: None,
+        started_at,
+        finished_at: started_at,
+        container_id: "podrun://1".to_owned(),
+    };
+    PodStatus {
+        phase: Phase::Running,
+        conditions: vec![Condition {
+            kind: "Ready".to_owned(),
+            status: false,
+            reason: Some("ContainersNotReady".to_owned()),
+            message: None,
+            last_transition_time: Some(at(1)),
+            observed_generation: Some(1),
+        }],
+        host_ip: Some("10.0.0.1".to_owned()),
+        pod_ips: vec!["10.1.0.2".to_owned()],
+        start_time: Some(at(0)),
+        qos_class: QosClass::Burstable,
+        observed_generation: Some(1),
+        init_container_statuses: vec![ContainerStatus {
+            name: "prepare".to_owned(),
+            state: ContainerState::Waiting { reason: "PodInitializing".to_owned(), message: None },
+            last_state: None,
+            ready: false,
+            started: false,
+            restart_count: 0,
+            image: "busybox:1".to_owned(),
+            image_id: String::new(),
+            container_id: String::new(),
+            volume_mounts: Vec::new(),
+            user: None,
+        }],
+        container_statuses: vec![ContainerStatus {
+            name: "c".to_owned(),
+            state: ContainerState::Running { started_at: Timestamp(1_800_000_002_900_000_000) },
+            last_state: Some(end(None)),
+            ready: true,
+            started: true,
+            restart_count: 1,
+            image: "nginx".to_owned(),
+            image_id: "sha256:1".to_owned(),
+            container_id: "podrun://2".to_owned(),
+            volume_mounts: vec![MountStatus {
+                name: "tmp".to_owned(),
+                mount_path: "/data".to_owned(),
+                read_only: true,
+                recursive_read_only: Some(false),
+                propagation: MountPropagation::None,
+            }],
+            user: Some(UserStatus { uid: 0, gid: 0, supplemental_groups: vec![0] }),
+        }],
+        ..PodStatus::default()
+    }
+}
+
+#[test]
+fn the_status_is_written_as_the_api_writes_it() {
+    let wire = read(FULL).pods[0].wire.with_status(&status());
+    assert_eq!(
+        wire.to_json()["status"],
+        json!({
+            "phase": "Running",
+            "conditions": [{
+                "type": "Ready", "status": "False", "reason": "ContainersNotReady", "lastProbeTime": null,
+                "lastTransitionTime": "2027-01-15T08:00:01Z", "observedGeneration": 1,
+            }],
+            "hostIP": "10.0.0.1", "hostIPs": [{"ip": "10.0.0.1"}],
+            "podIP": "10.1.0.2", "podIPs": [{"ip": "10.1.0.2"}],
+            "startTime": "2027-01-15T08:00:00Z",
+            "qosClass": "Burstable",
+            "observedGeneration": 1,
+            "initContainerStatuses": [{
+                "name": "prepare", "state": {"waiting": {"reason": "PodInitializing"}}, "lastState": {}, "ready": false,
+                "started": false, "restartCount": 0, "image": "busybox:1", "imageID": "",
+            }],
+            "containerStatuses": [{
+                "name": "c",
+                "state": {"running": {"startedAt": "2027-01-15T08:00:02Z"}},
+                "lastState": {"terminated": {
+                    "exitCode": 137, "reason": "OOMKilled", "startedAt": null, "finishedAt": null,
+                    "containerID": "podrun://1",
+                }},
+                "ready": true, "started": true, "restartCount": 1, "image": "nginx", "imageID": "sha256:1",
+                "containerID": "podrun://2",
+                "allocatedResources": {"cpu": "500m", "memory": "64Mi", "ephemeral-storage": "1Gi"},
+                "resources": {
+                    "limits": {"cpu": "500m", "memory": "64Mi"},
+                    "requests": {"cpu": "500m", "memory": "64Mi", "ephemeral-storage": "1Gi"},
+                },
+                "volumeMounts": [
+                    {"name": "tmp", "mountPath": "/data", "readOnly": true, "recursiveReadOnly": "Disabled"},
+                ],
+                "user": {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}},
+            }],
+        })
+    );
+}
+
+#[test]
+fn a_list_and_octal_modes_are_read() {
+    let text = "
+apiVersion: v1
+kind: List
+metadata: {resourceVersion: ''}
+items:
+- {apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: 'i:1'}]}}
+- {apiVersion: v1, kind: Pod, metadata: {name: b}, spec: {containers: [{name: c, image: 'i:1'}]}}
+";
+    assert_eq!(read(text).pods.len(), 2);
+}
