@@ -40,6 +40,8 @@ mod store;
 mod stream;
 mod sys;
 mod tar_stream;
+#[cfg(test)]
+mod testing;
 mod unpack;
 
 pub use config::ImageConfig;

@@ -122,15 +122,15 @@ impl Store {
         let manifest = make_manifest(&mut session, &to_json(&config), &[layer])?;
         let prepared = vec![Prepared { manifest, names: vec![name.clone()] }];
         let mut loaded = self.publish(session, prepared, options.replace)?;
-        Ok(loaded.pop().expect("one image was prepared"))
+        loaded.pop().ok_or_else(|| Error::NoSuchImage(name.to_string()))
     }
 
     /// Commits the session and gives the images their names.
     fn publish(&self, session: Session<'_>, prepared: Vec<Prepared>, replace: bool) -> Result<Vec<Loaded>> {
         let skipped = session.skipped;
-        session.commit(|| {
+        let mut manifests = Vec::new();
+        let name_images = || {
             let mut index = self.read_index()?;
-            let mut manifests = Vec::new();
             let mut seen = HashSet::new();
             for Prepared { manifest, names } in prepared {
                 if seen.insert(manifest.digest) {
@@ -141,12 +141,13 @@ impl Store {
                     self.set_name(&mut index, &name, manifest.clone(), replace)?;
                 }
             }
-            index.write(&self.layout)?;
-            manifests
-                .iter()
-                .map(|manifest| Ok(Loaded { image: self.image_of(&index, manifest)?, skipped }))
-                .collect()
-        })
+            Ok(index)
+        };
+        let (index, _held) = session.commit(name_images, |index| index.write(&self.layout))?;
+        manifests
+            .iter()
+            .map(|manifest| Ok(Loaded { image: self.image_of(&index, manifest)?, skipped }))
+            .collect()
     }
 }
 

@@ -160,7 +160,9 @@ impl Store {
         let mut index = index::read(&self.layout)?;
         let (image, _) =
             self.select(&index, what)?.ok_or_else(|| Error::NoSuchImage(what.chars().take(300).collect()))?;
-        let descriptor = index.descriptor(&image.manifest).expect("the image was found in this index");
+        let descriptor = index
+            .descriptor(&image.manifest)
+            .ok_or_else(|| Error::Missing(format!("image {}", image.manifest)))?;
         self.set_name(&mut index, name, descriptor, replace)?;
         index.write(&self.layout)?;
         self.image(index.image(&image.manifest))

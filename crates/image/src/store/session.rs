@@ -119,10 +119,11 @@ impl<'s> Session<'s> {
         self.layers.contains(diff_id) || self.layout.layer(diff_id).exists()
     }
 
-    /// Takes a document into the store; returns its digest.
+    /// Takes a document into the store; returns its digest. Documents are small, so one that is there already is
+    /// written again: that repairs it if it was damaged.
     pub(crate) fn document(&mut self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        if !self.has_blob(&digest) {
+        if !self.blobs.contains(&digest) {
             let path = self.dir.join("blobs").join(digest.hex());
             let mut file = create(&path)?;
             file.write_all(bytes).map_err(Error::file("write", &path))?;
@@ -223,7 +224,6 @@ impl<'s> Session<'s> {
     }
 
     /// Decompresses, hashes and unpacks; reads the uncompressed stream to its end. Without a directory it only hashes.
-    #[expect(clippy::type_complexity, reason = "a private triple, taken apart at its only call")]
     fn read_layer(
         &mut self,
         blob: &mut impl Read,
@@ -261,12 +261,23 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Makes everything durable and moves it into the store; `publish` then writes the names, under the same lock.
-    pub(crate) fn commit<T>(self, publish: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Makes everything durable, moves it into the store and writes the names.
+    ///
+    /// Under the lock, `prepare` changes the index in memory and may still refuse; then all is moved; then `publish`
+    /// writes the index, and only that makes anything visible. A process that dies in between, or a disk that is full
+    /// just then, leaves blobs that nothing refers to, which the next removal deletes.
+    ///
+    /// Returns the index, and a hold so that what was committed can still be read.
+    pub(crate) fn commit<I>(
+        self,
+        prepare: impl FnOnce() -> Result<I>,
+        publish: impl FnOnce(&I) -> Result<()>,
+    ) -> Result<(I, Flock<File>)> {
         let dir = File::open(&self.dir).map_err(Error::file("open", &self.dir))?;
         // One call for thousands of files; after it, the renames below cannot show anything unwritten.
         sys::syncfs(dir.as_fd()).map_err(Error::file("sync", &self.dir))?;
         let _lock = self.layout.lock()?;
+        let index = prepare()?;
         for digest in &self.blobs {
             let from = self.dir.join("blobs").join(digest.hex());
             fs::rename(&from, self.layout.blob(digest)).map_err(Error::file("rename", &from))?;
@@ -281,7 +292,9 @@ impl<'s> Session<'s> {
         }
         sync_dir(&self.layout.blobs())?;
         sync_dir(&self.layout.layers())?;
-        publish()
+        publish(&index)?;
+        let held = self.layout.hold()?;
+        Ok((index, held))
     }
 }
 

@@ -3,6 +3,9 @@
 /// The unit of a tar archive.
 pub(crate) const BLOCK: usize = 512;
 
+/// Parts of a sparse file that have data: offset and length.
+pub(crate) type Segments = Vec<(u64, u64)>;
+
 /// A header block whose checksum is right.
 pub(crate) struct Header([u8; BLOCK]);
 
@@ -13,7 +16,7 @@ const GNU: &[u8] = b"ustar  \0";
 
 impl Header {
     /// Returns `None` if the checksum is wrong. Some old programs summed signed bytes, so both sums are accepted.
-    pub(crate) fn parse(block: [u8; BLOCK]) -> Option<Self> {
+    pub(crate) fn parse(block: &[u8; BLOCK]) -> Option<Self> {
         let stated = number(&block[148..156])?;
         let (mut unsigned, mut signed) = (0_u64, 0_i64);
         for (index, &byte) in block.iter().enumerate() {
@@ -21,7 +24,7 @@ impl Header {
             unsigned += u64::from(byte);
             signed += i64::from(byte.cast_signed());
         }
-        (stated == unsigned || i64::try_from(stated) == Ok(signed)).then_some(Self(block))
+        (stated == unsigned || i64::try_from(stated) == Ok(signed)).then_some(Self(*block))
     }
 
     pub(crate) fn type_flag(&self) -> u8 {
@@ -65,13 +68,13 @@ impl Header {
 
     /// Returns the four (offset, length) pairs of an old GNU sparse header, whether more blocks with pairs follow,
     /// and the size of the file with its holes.
-    pub(crate) fn gnu_sparse(&self) -> Option<(Vec<(u64, u64)>, bool, u64)> {
+    pub(crate) fn gnu_sparse(&self) -> Option<(Segments, bool, u64)> {
         Some((sparse_pairs(&self.0[386..482])?, self.0[482] != 0, number(&self.0[483..495])?))
     }
 }
 
 /// Returns the (offset, length) pairs of a field of 24-byte records, up to the first empty one.
-pub(crate) fn sparse_pairs(field: &[u8]) -> Option<Vec<(u64, u64)>> {
+pub(crate) fn sparse_pairs(field: &[u8]) -> Option<Segments> {
     field
         .chunks_exact(24)
         .take_while(|pair| pair[0] != 0 || pair[12] != 0)
@@ -133,8 +136,8 @@ mod tests {
         header.set_size(3);
         header.set_cksum();
         let mut block = *header.as_bytes();
-        assert_eq!(Header::parse(block).and_then(|header| header.size()), Some(3));
+        assert_eq!(Header::parse(&block).and_then(|header| header.size()), Some(3));
         block[0] ^= 1;
-        assert!(Header::parse(block).is_none());
+        assert!(Header::parse(&block).is_none());
     }
 }

@@ -10,7 +10,7 @@ pub(crate) mod pax;
 
 use std::io::{self, Read};
 
-use self::header::{BLOCK, Header, sparse_pairs};
+use self::header::{BLOCK, Header, Segments, sparse_pairs};
 use self::pax::{Pax, PaxError, PaxSparse};
 use crate::error::{Error, Refusal, Result, lossy};
 use crate::limits;
@@ -43,7 +43,7 @@ pub(crate) struct Entry {
     /// The file's size, holes included.
     pub(crate) size: u64,
     /// Where the data in the archive goes: offset and length. One segment for a file without holes.
-    pub(crate) segments: Vec<(u64, u64)>,
+    pub(crate) segments: Segments,
 }
 
 /// Where the bytes of an archive come from; a file can skip without reading.
@@ -200,7 +200,7 @@ impl<S: Source> TarReader<S> {
             }
             return Ok(None);
         }
-        match Header::parse(block) {
+        match Header::parse(&block) {
             Some(header) => Ok(Some(header)),
             None if self.position == BLOCK as u64 => Err(self.malformed("this is no tar archive")),
             None => Err(self.malformed("the header's checksum is wrong")),
@@ -263,7 +263,7 @@ impl<S: Source> TarReader<S> {
         Ok(())
     }
 
-    fn gnu_sparse(&mut self, header: &Header) -> Result<(u64, Vec<(u64, u64)>)> {
+    fn gnu_sparse(&mut self, header: &Header) -> Result<(u64, Segments)> {
         const BROKEN: &str = "a sparse map is broken";
         let (mut pairs, mut more, size) = header.gnu_sparse().ok_or_else(|| self.malformed(BROKEN))?;
         while more {
@@ -278,7 +278,7 @@ impl<S: Source> TarReader<S> {
         self.sparse(size, pairs)
     }
 
-    fn pax_sparse(&mut self, sparse: PaxSparse) -> Result<(u64, Vec<(u64, u64)>)> {
+    fn pax_sparse(&mut self, sparse: PaxSparse) -> Result<(u64, Segments)> {
         let size = sparse.real_size.ok_or_else(|| self.malformed("a sparse file has no size"))?;
         let numbers = if sparse.in_data { self.sparse_map_in_data()? } else { sparse.map };
         if numbers.len() % 2 != 0 {
@@ -320,7 +320,7 @@ impl<S: Source> TarReader<S> {
     }
 
     /// Checks that segments are in order, within the file, and hold exactly the entry's data.
-    fn sparse(&self, size: u64, mut segments: Vec<(u64, u64)>) -> Result<(u64, Vec<(u64, u64)>)> {
+    fn sparse(&self, size: u64, mut segments: Segments) -> Result<(u64, Segments)> {
         self.check_segments(segments.len() as u64)?;
         let (mut end, mut data) = (0_u64, 0_u64);
         for &(offset, length) in &segments {

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::unistd::{fchown, getegid, geteuid};
 
 use super::{attributes, path, remove};
 use crate::error::{Error, Refusal, Result, lossy};
@@ -87,15 +88,16 @@ impl Dirs {
         let mut parent = Rc::clone(&self.root);
         let ends = dir.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(index, _)| index);
         for end in ends.chain([dir.len()]) {
-            parent = match self.existing(&dir[..end])? {
-                Some(fd) => fd,
-                None => {
-                    let name = path::split(&dir[..end]).1;
-                    let (fd, _) = self.make_in(entry, &parent, name, Existing::OnlyWhiteout)?;
-                    attributes::set_owner_and_mode(entry, fd.as_fd(), (0, 0), 0o755)?;
-                    Rc::new(fd)
-                }
-            };
+            if let Some(fd) = self.existing(&dir[..end])? {
+                parent = fd;
+                continue;
+            }
+            let name = path::split(&dir[..end]).1;
+            let (fd, _) = self.make_in(entry, &parent, name, Existing::OnlyWhiteout)?;
+            // A parent with the set-group-id bit would hand its group and the bit down.
+            fchown(&fd, Some(geteuid()), Some(getegid())).map_err(unpack(entry, "set owner"))?;
+            fchmod(&fd, Mode::from_bits_truncate(0o755)).map_err(unpack(entry, "set mode"))?;
+            parent = Rc::new(fd);
         }
         Ok(parent)
     }
@@ -194,21 +196,6 @@ impl Dirs {
         set_opaque(entry, &fd)
     }
 
-    /// Makes `name` opaque if it is a directory; other objects hide what is below them anyway.
-    pub(super) fn make_opaque_if_directory(
-        &self,
-        entry: &Entry,
-        parent: &OwnedFd,
-        name: &[u8],
-    ) -> Result<()> {
-        if kind_of(parent, name).map_err(unpack(entry, "stat"))? != SFlag::S_IFDIR {
-            return Ok(());
-        }
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(parent, name, flags, Mode::empty()).map_err(unpack(entry, "open directory"))?;
-        set_opaque(entry, &fd)
-    }
-
     /// Gives every listed directory its mode and time; earlier, unpacking its files would have changed the time.
     pub(super) fn finish(mut self) -> Result<()> {
         let mut made: Vec<_> = self.made.drain().collect();
@@ -243,6 +230,16 @@ enum Existing {
 fn kind_of(parent: &OwnedFd, name: &[u8]) -> nix::Result<SFlag> {
     let stat = fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
     Ok(SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT)
+}
+
+/// Makes `name` opaque if it is a directory; other objects hide what is below them anyway.
+pub(super) fn make_opaque_if_directory(entry: &Entry, parent: &OwnedFd, name: &[u8]) -> Result<()> {
+    if kind_of(parent, name).map_err(unpack(entry, "stat"))? != SFlag::S_IFDIR {
+        return Ok(());
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = openat(parent, name, flags, Mode::empty()).map_err(unpack(entry, "open directory"))?;
+    set_opaque(entry, &fd)
 }
 
 fn set_opaque(entry: &Entry, dir: &OwnedFd) -> Result<()> {

@@ -22,7 +22,7 @@
 //! it, because the something else had hidden them. A whiteout speaks about the layers below only, so beside a file of its
 //! own layer it does nothing, and beside a directory it makes it opaque.
 //!
-//! A parent that the archive does not list is created with mode 0755 and owner 0:0.
+//! A parent that the archive does not list is created with mode 0755 and belongs to whoever unpacks: root.
 
 mod attributes;
 mod dirs;
@@ -220,7 +220,7 @@ impl Unpacker {
         let dir = self.dirs.parent(parent, entry)?;
         match mknodat(&dir, name, SFlag::S_IFCHR, Mode::empty(), 0) {
             Ok(()) => Ok(()),
-            Err(Errno::EEXIST) => self.dirs.make_opaque_if_directory(entry, &dir, name),
+            Err(Errno::EEXIST) => dirs::make_opaque_if_directory(entry, &dir, name),
             Err(source) => {
                 Err(Error::Unpack { entry: lossy(&entry.path), action: "create whiteout", source })
             }
