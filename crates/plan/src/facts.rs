@@ -50,7 +50,8 @@ pub struct CgroupFacts {
 pub enum ControllerFact {
     /// It can be enabled for Pods.
     Available,
-    /// It cannot; the text says who holds it: `bound to cgroup v1 at /sys/fs/cgroup/memory`.
+    /// It cannot. The text goes on from the words "the memory controller, which" and says who holds it:
+    /// `is bound to the cgroup v1 mount /sys/fs/cgroup/memory`.
     Missing(String),
 }
 

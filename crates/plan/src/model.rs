@@ -8,14 +8,18 @@ use podrun_spec::model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::text;
+
 /// What will be done for a Pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// What the containers share.
     pub sandbox: SandboxPlan,
     /// Containers in the order in which they start: init containers first, each group in spec order.
     pub containers: Vec<ContainerPlan>,
     /// Limits that were asked for and will not be enforced here, each with its reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unenforced: Vec<Unenforced>,
 }
 
@@ -24,10 +28,32 @@ impl Plan {
     pub fn container(&self, name: &str) -> Option<&ContainerPlan> {
         self.containers.iter().find(|c| c.name == name)
     }
+
+    /// Returns the names of the containers in the steps in which they start.
+    ///
+    /// A step begins when everything in the step before has run to success. Within a step, containers are started one
+    /// after the other without waiting for any to become ready. So each init container is a step of its own, and the
+    /// regular containers are the last one.
+    pub fn start_order(&self) -> Vec<Vec<&str>> {
+        let of = |kind| self.containers.iter().filter(move |c| c.kind == kind).map(|c| c.name.as_str());
+        let init = of(ContainerKind::Init).map(|name| vec![name]);
+        init.chain(std::iter::once(of(ContainerKind::Regular).collect())).collect()
+    }
+
+    /// Returns the names of the containers in the steps in which they are stopped: all that run at once.
+    pub fn stop_order(&self) -> Vec<Vec<&str>> {
+        vec![self.containers.iter().map(|c| c.name.as_str()).collect()]
+    }
+}
+
+/// Returns true for what need not be printed because it is what a reader assumes.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A limit that this host cannot enforce.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Unenforced {
     /// Whose limit: `container "web"` or `pod`.
     pub object: String,
@@ -41,11 +67,15 @@ pub struct Unenforced {
 
 /// The shared context of a Pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SandboxPlan {
     /// UID of the Pod; the names of all kernel objects derive from it.
     pub uid: String,
     /// Name of the Pod.
     pub name: String,
+    /// This machine's name: what `HOSTNAME` says where the host's UTS namespace is used.
+    #[serde(default)]
+    pub node_name: String,
     /// Namespace of the Pod.
     pub namespace: String,
     /// `<run>/pods/<uid>`: sockets and live state.
@@ -57,21 +87,26 @@ pub struct SandboxPlan {
     /// Which namespaces are made for the Pod and which are the host's.
     pub namespaces: NamespacePlan,
     /// Host name to set in the Pod's UTS namespace; none with the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// Namespaced kernel parameters to set once, in order: `net.ipv4.ip_unprivileged_port_start` = `0`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "text::pairs")]
     pub sysctls: Vec<(String, String)>,
     /// The Pod's cgroup.
     pub cgroup: CgroupPlan,
     /// Volumes to make ready before any container starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumePlan>,
     /// Files that podrun writes and mounts into every container: `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`.
     pub files: Vec<FilePlan>,
     /// Bytes of the Pod's shared /dev/shm; none where the host's IPC namespace is used (then the host's /dev/shm).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<u64>,
 }
 
 /// Whose a namespace is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Owner {
     /// Made for the Pod and shared by its containers.
     Pod,
@@ -83,6 +118,7 @@ pub enum Owner {
 
 /// The namespaces of a Pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct NamespacePlan {
     /// Network: Pod or Host.
     pub net: Owner,
@@ -100,17 +136,21 @@ pub struct NamespacePlan {
 
 /// A cgroup and what is written to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct CgroupPlan {
     /// Path below the cgroup2 mount: `podrun/pod<uid>`; a container's own is `<pod>/<container>.<attempt>`.
     pub path: String,
     /// Controllers to enable for children, on the way down to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controllers: Vec<String>,
     /// Files and values in the order in which they are written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<FileValue>,
 }
 
 /// A file of a cgroup and the text to write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FileValue {
     /// `cpu.max`
     pub file: String,
@@ -120,17 +160,20 @@ pub struct FileValue {
 
 /// A volume to make ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct VolumePlan {
     /// The volume's name.
     pub name: String,
     /// How it is made.
     pub source: VolumeSourcePlan,
     /// Group that gets the volume's files; not for host paths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs_group: Option<u32>,
 }
 
 /// How a volume is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum VolumeSourcePlan {
     /// A directory of mode 0777 below the Pod's data directory.
     Directory {
@@ -153,17 +196,21 @@ pub enum VolumeSourcePlan {
 
 /// A file that podrun writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FilePlan {
     /// Where containers see it: `/etc/hosts`.
     pub target: String,
-    /// `<data>/pods/<uid>/files/hosts`; written with mode 0644 when the sandbox is made.
+    /// What is mounted: `<data>/pods/<uid>/files/hosts`, written with mode 0644 when the sandbox is made; the
+    /// host's own file where there is no content.
     pub path: PathBuf,
-    /// Its text; none mounts the host's file of the same name.
+    /// Its text; none mounts the host's file of the same name, read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
 /// One container. Complete once its image is resolved: see [`ContainerSetup`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ContainerPlan {
     /// The container's name.
     pub name: String,
@@ -179,7 +226,7 @@ pub struct ContainerPlan {
     pub log_dir: PathBuf,
     /// `<pod cgroup>/<name>`; an attempt appends `.<attempt>`.
     pub cgroup: CgroupPlan,
-    /// Mounts of volumes and files, in order.
+    /// Mounts of volumes and files, in the order in which they are made: none hides one that came before.
     pub mounts: Vec<MountPlan>,
     /// Identity and confinement.
     pub security: SecurityPlan,
@@ -193,22 +240,28 @@ pub struct ContainerPlan {
 
 /// A mount in a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MountPlan {
     /// The volume it shows; none for a file of podrun's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
     /// What is mounted.
     pub source: MountSource,
     /// Absolute path in the container.
     pub target: String,
     /// Path below the source; already expanded in a [`ContainerSetup`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub_path: Option<String>,
     /// As `sub_path`, with `$(VAR)` not yet expanded; none in a [`ContainerSetup`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub_path_expr: Option<String>,
     /// Mount read-only.
     pub read_only: bool,
     /// Whether read-only covers the mounts below.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub recursive_read_only: RecursiveReadOnly,
     /// Propagation.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub propagation: MountPropagation,
     /// Set nosuid and nodev (everything but host paths).
     pub restricted: bool,
@@ -216,6 +269,7 @@ pub struct MountPlan {
 
 /// What a mount shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum MountSource {
     /// A file or directory of the host's tree.
     Path(PathBuf),
@@ -225,18 +279,23 @@ pub enum MountSource {
 
 /// Identity and confinement of a container's process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SecurityPlan {
     /// `runAsUser`; none means the image's user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_as_user: Option<u32>,
     /// `runAsGroup`; none means the user's primary group in the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_as_group: Option<u32>,
     /// Refuse user 0.
     pub run_as_non_root: bool,
     /// fsGroup first, then supplementalGroups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub supplemental_groups: Vec<u32>,
     /// Whether the image's /etc/group adds to them.
     pub merge_image_groups: bool,
     /// Bit set of capabilities: bounding, permitted and effective set of a root process.
+    #[serde(with = "text::capabilities")]
     pub capabilities: u64,
     /// Set no_new_privs.
     pub no_new_privs: bool,
@@ -247,10 +306,13 @@ pub struct SecurityPlan {
     /// Mount the root file system read-only.
     pub read_only_rootfs: bool,
     /// Paths hidden: files by /dev/null, directories by an empty read-only tmpfs. Missing ones are skipped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masked_paths: Vec<String>,
     /// Paths made read-only. Missing ones are skipped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub read_only_paths: Vec<String>,
     /// Resource limits: name as in `getrlimit(2)` without the prefix (`NOFILE`), soft, hard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "text::rlimits")]
     pub rlimits: Vec<(String, u64, u64)>,
 }
 
@@ -258,6 +320,7 @@ pub struct SecurityPlan {
 ///
 /// This is what the sandbox's init is given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ContainerSetup {
     /// `<uid>_<name>_<attempt>`
     pub id: String,
@@ -290,6 +353,7 @@ pub struct ContainerSetup {
     /// `/proc/self/oom_score_adj` of the process.
     pub oom_score_adj: i32,
     /// Bytes of the sandbox's /dev/shm; none binds the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<u64>,
     /// Signal that asks the process to end.
     pub stop_signal: i32,

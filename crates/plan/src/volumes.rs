@@ -1,0 +1,146 @@
+//! Volumes, and the files that podrun writes into every container.
+
+use std::path::{Path, PathBuf};
+
+use podrun_spec::model::{Medium, Pod, Volume, VolumeSource};
+use podrun_spec::quantity::Quantity;
+
+use crate::cgroup::pod_memory_limit;
+use crate::facts::HostFacts;
+use crate::hostname::HostName;
+use crate::model::{FilePlan, VolumePlan, VolumeSourcePlan};
+
+/// Returns how each volume is made.
+pub(crate) fn volumes(pod: &Pod, data_dir: &Path, host: &HostFacts) -> Vec<VolumePlan> {
+    pod.spec.volumes.iter().map(|volume| one(pod, volume, data_dir, host)).collect()
+}
+
+fn one(pod: &Pod, volume: &Volume, data_dir: &Path, host: &HostFacts) -> VolumePlan {
+    let source = match &volume.source {
+        VolumeSource::EmptyDir { medium: Medium::Disk, .. } => {
+            VolumeSourcePlan::Directory { path: data_dir.join("volumes").join(&volume.name) }
+        }
+        VolumeSource::EmptyDir { medium: Medium::Memory, size_limit } => {
+            let limits = [size_limit.as_ref().map(Quantity::units), pod_memory_limit(&pod.spec)];
+            let ceilings = limits.into_iter().flatten().chain([host.memory_bytes]);
+            VolumeSourcePlan::Tmpfs { size: ceilings.filter(|bytes| *bytes > 0).min().unwrap_or(0) }
+        }
+        VolumeSource::HostPath { path, kind } => {
+            VolumeSourcePlan::HostPath { path: PathBuf::from(path), kind: *kind }
+        }
+    };
+    // What belongs to the host keeps its owner.
+    let of_host = matches!(source, VolumeSourcePlan::HostPath { .. });
+    let fs_group = pod.spec.security.fs_group.filter(|_| !of_host);
+    VolumePlan { name: volume.name.clone(), source, fs_group }
+}
+
+/// Returns the files of the Pod. `name` is none where the host's UTS and network namespaces are used.
+pub(crate) fn files(data_dir: &Path, name: Option<&HostName>, host: &HostFacts) -> Vec<FilePlan> {
+    let hostname = name.map_or(&host.node_name, |name| &name.kernel);
+    [
+        ("/etc/hosts", name.map(hosts)),
+        ("/etc/hostname", Some(format!("{hostname}\n"))),
+        // A network of its own that leads nowhere has no name servers.
+        ("/etc/resolv.conf", name.map(|_| String::new())),
+    ]
+    .into_iter()
+    .map(|(target, content)| {
+        let own = || data_dir.join("files").join(target.trim_start_matches("/etc/"));
+        let path = if content.is_some() { own() } else { PathBuf::from(target) };
+        FilePlan { target: target.to_owned(), path, content }
+    })
+    .collect()
+}
+
+/// Returns the text of `/etc/hosts`, line by line as the kubelet writes it.
+///
+/// The Pod's network has only its loopback device, so that is where its own name leads.
+fn hosts(name: &HostName) -> String {
+    format!(
+        "# Kubernetes-managed hosts file.\n\
+         127.0.0.1\tlocalhost\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::0\tip6-localnet\n\
+         fe00::0\tip6-mcastprefix\n\
+         fe00::1\tip6-allnodes\n\
+         fe00::2\tip6-allrouters\n\
+         127.0.0.1\t{}\n",
+        name.names().join("\t")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use podrun_spec::model::HostPathType;
+
+    use super::*;
+    use crate::hostname::host_name;
+    use crate::test_support::{container, host, limit, pod};
+
+    fn volume(source: VolumeSource, change: impl Fn(&mut Pod)) -> VolumePlan {
+        let mut pod = pod("web");
+        pod.spec.security.fs_group = Some(2000);
+        pod.spec.volumes = vec![Volume { name: "v".into(), source }];
+        change(&mut pod);
+        volumes(&pod, Path::new("/data"), &host()).remove(0)
+    }
+
+    #[test]
+    fn a_memory_volume_is_as_large_as_the_tightest_ceiling() {
+        let size = |limit: Option<u64>, change: &dyn Fn(&mut Pod)| {
+            let size_limit = limit.map(Quantity::from_units);
+            match volume(VolumeSource::EmptyDir { medium: Medium::Memory, size_limit }, change).source {
+                VolumeSourcePlan::Tmpfs { size } => size,
+                other => panic!("{other:?}"),
+            }
+        };
+        let unlimited = |_: &mut Pod| {};
+        let limited = |pod: &mut Pod| limit(&mut pod.spec.containers[0], "memory", "64Mi");
+        let half_limited = |pod: &mut Pod| {
+            limit(&mut pod.spec.containers[0], "memory", "64Mi");
+            pod.spec.containers.push(container("free"));
+        };
+        assert_eq!(size(None, &unlimited), host().memory_bytes);
+        assert_eq!(size(Some(0), &unlimited), host().memory_bytes, "0 is no limit");
+        assert_eq!(size(Some(1 << 20), &unlimited), 1 << 20);
+        assert_eq!(size(Some(1 << 40), &unlimited), host().memory_bytes);
+        assert_eq!(size(None, &limited), 64 << 20);
+        assert_eq!(size(Some(1 << 20), &limited), 1 << 20);
+        assert_eq!(size(None, &half_limited), host().memory_bytes);
+    }
+
+    #[test]
+    fn host_paths_keep_their_group() {
+        let source = VolumeSource::HostPath { path: "/srv".into(), kind: HostPathType::Directory };
+        assert_eq!(volume(source, |_| {}).fs_group, None);
+        let source = VolumeSource::EmptyDir { medium: Medium::Disk, size_limit: None };
+        let plan = volume(source, |_| {});
+        assert_eq!(plan.fs_group, Some(2000));
+        assert_eq!(plan.source, VolumeSourcePlan::Directory { path: "/data/volumes/v".into() });
+    }
+
+    #[test]
+    fn the_hosts_file_leads_the_pods_names_to_loopback() {
+        let mut pod = pod("web");
+        pod.spec.subdomain = Some("sub".into());
+        let text = hosts(&host_name(&pod).unwrap());
+        let tail = text.split_once("ip6-allrouters\n").unwrap().1;
+        assert_eq!(tail, "127.0.0.1\tweb.sub.default.svc.cluster.local\tweb\n");
+    }
+
+    #[test]
+    fn with_the_hosts_network_its_files_are_used() {
+        let files = files(Path::new("/data"), None, &host());
+        let contents: Vec<_> =
+            files.iter().map(|file| (file.path.to_str(), file.content.as_deref())).collect();
+        assert_eq!(
+            contents,
+            [
+                (Some("/etc/hosts"), None),
+                (Some("/data/files/hostname"), Some("node\n")),
+                (Some("/etc/resolv.conf"), None)
+            ]
+        );
+    }
+}
