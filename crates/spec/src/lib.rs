@@ -3,7 +3,7 @@
 //! What it does: reads YAML or JSON ([`parse`]), names everything that is wrong at once with file, line and column,
 //! fills in the API server's defaults, validates with the API server's messages, refuses by name what podrun does not
 //! honour, and hands out a domain type ([`model::Pod`]) in which every value is meant. Beside that: quantities,
-//! requests and limits of a Pod as a whole ([`resources`]), the environment of a container ([`env`]), and the Pod's
+//! requests and limits of a Pod as a whole ([`resources`]), the environment of a container ([`mod@env`]), and the Pod's
 //! [`status`] with its way back to a valid `v1 Pod` ([`WirePod`]).
 //!
 //! What it does not do: no files, no clock, no network, nothing of Linux. The generated API types stay inside.
@@ -54,6 +54,11 @@ mod yaml;
 pub use fault::{Fault, Faults};
 pub use manifest::{Manifest, ParsedPod, parse};
 pub use wire::{StoredPodError, WirePod, from_json};
+
+/// The examples of the README are tests as well.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// Writes a JSON value as a YAML document.
 pub fn to_yaml(value: &serde_json::Value) -> String {

@@ -113,7 +113,7 @@ impl Reading {
                 }
             }
             Some(_) => {
-                self.faults.push(Fault::at(node.locate(&Path::new("items")), &path, "expected a list"))
+                self.faults.push(Fault::at(node.locate(&Path::new("items")), &path, "expected a list"));
             }
             None => {}
         }

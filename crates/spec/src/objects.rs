@@ -11,6 +11,9 @@ use crate::model::{Object, ObjectKind};
 use crate::path::Path;
 use crate::validate::{Cause, names};
 
+/// A field with the values that it holds.
+type List = (&'static str, BTreeMap<String, Vec<u8>>);
+
 /// Returns the object with its values decoded and merged; of a Secret's, `stringData` wins.
 pub(crate) fn object(json: Json, kind: ObjectKind, causes: &mut Vec<Cause>) -> Option<Object> {
     let decoded = match kind {
@@ -24,7 +27,7 @@ pub(crate) fn object(json: Json, kind: ObjectKind, causes: &mut Vec<Cause>) -> O
             (secret.metadata, [("data", bytes(secret.data)), ("stringData", text.collect())])
         }),
     };
-    let (metadata, lists): (ObjectMeta, [(&str, BTreeMap<String, Vec<u8>>); 2]) = match decoded {
+    let (metadata, lists): (ObjectMeta, [List; 2]) = match decoded {
         Ok(decoded) => decoded,
         Err(error) => {
             causes.push(Cause::new(&Path::default(), error.to_string()));
@@ -32,6 +35,9 @@ pub(crate) fn object(json: Json, kind: ObjectKind, causes: &mut Vec<Cause>) -> O
         }
     };
     crate::validate::metadata(&metadata, causes);
+    if metadata.generate_name.is_some() {
+        causes.push(Cause::refusal(&Path::new("metadata").child("generateName"), "give the object a name"));
+    }
     let mut data = BTreeMap::new();
     for (field, values) in lists {
         for key in values.keys() {

@@ -142,3 +142,57 @@ pub(crate) fn wire_amounts(list: Option<&BTreeMap<String, WireQuantity>>) -> Res
 pub(crate) fn is_pod_level_resource(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns requests and limits from `requests|limits`, each a list of `name=amount`.
+    fn resources(text: &str) -> Resources {
+        let (requests, limits) = text.split_once('|').unwrap();
+        let list = |text: &str| {
+            let pairs = text.split_whitespace().map(|pair| pair.split_once('=').unwrap());
+            pairs.map(|(name, amount)| (name.to_owned(), Quantity::parse(amount).unwrap())).collect()
+        };
+        Resources { requests: list(requests), limits: list(limits) }
+    }
+
+    #[test]
+    fn quality_of_service_follows_requests_and_limits() {
+        let both = "cpu=1 memory=1Gi|cpu=1 memory=1Gi";
+        let table: &[(&[&str], QosClass)] = &[
+            (&["|"], QosClass::BestEffort),
+            (&["cpu=0|memory=0"], QosClass::BestEffort),
+            (&["ephemeral-storage=1Gi|"], QosClass::BestEffort),
+            (&[both], QosClass::Guaranteed),
+            (&[both, both], QosClass::Guaranteed),
+            (&["cpu=1000m memory=1024Mi|cpu=1 memory=1Gi"], QosClass::Guaranteed),
+            (&[both, "|"], QosClass::Burstable),
+            (&["cpu=1|cpu=1"], QosClass::Burstable),
+            (&["cpu=500m memory=1Gi|cpu=1 memory=1Gi"], QosClass::Burstable),
+            (&["memory=1Gi|cpu=1 memory=1Gi"], QosClass::Burstable),
+            (&["cpu=1m|"], QosClass::Burstable),
+        ];
+        for (containers, expected) in table {
+            let all: Vec<_> = containers.iter().map(|text| resources(text)).collect();
+            assert_eq!(class_of(all.iter()), *expected, "{containers:?}");
+        }
+    }
+
+    #[test]
+    fn sidecars_count_beside_what_runs_after_them() {
+        let list = |text: &str| resources(&format!("{text}|")).requests;
+        let total = |regular: &[&str], init: &[(bool, &str)]| {
+            let sum = aggregate_lists(
+                regular.iter().map(|text| list(text)),
+                init.iter().map(|(sidecar, text)| (*sidecar, list(text))),
+            );
+            sum.get("cpu").map(Quantity::to_string).unwrap_or_default()
+        };
+        assert_eq!(total(&["cpu=1", "cpu=2"], &[]), "3");
+        assert_eq!(total(&["cpu=1"], &[(false, "cpu=2"), (false, "cpu=3")]), "3");
+        assert_eq!(total(&["cpu=1"], &[(true, "cpu=2"), (false, "cpu=3")]), "5");
+        assert_eq!(total(&["cpu=4"], &[(false, "cpu=3"), (true, "cpu=2")]), "6");
+        assert_eq!(total(&["memory=1"], &[(false, "cpu=3")]), "3");
+    }
+}

@@ -206,18 +206,18 @@ mod tests {
 
     #[test]
     fn bombs_and_depth_are_refused() {
-        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for level in 1..9 {
-            let previous = format!("*a{}, ", level - 1).repeat(10);
-            bomb.push_str(&format!("a{level}: &a{level} [{}]\n", previous.trim_end_matches(", ")));
-        }
+        let level = |n: usize| {
+            let previous = vec![format!("*a{}", n - 1); 10].join(", ");
+            format!("a{n}: &a{n} [{previous}]\n")
+        };
+        let bomb = ["a0: &a0 [x, x]\n".to_owned()].into_iter().chain((1..9).map(level)).collect::<String>();
         assert!(read(&bomb).is_err());
         assert!(read(&format!("{}{}", "[".repeat(100), "]".repeat(100))).is_err());
     }
 
     #[test]
     fn syntax_errors_have_a_place_and_one_line() {
-        let fault = read("a: 1\nb: [1, 2\nc: 3\n").err().expect("an error");
+        let fault = read("a: 1\nb: [1, 2\nc: 3\n").expect_err("the flow list is not closed");
         assert!(fault.mark.line >= 2, "{:?} {}", fault.mark, fault.message);
         assert!(!fault.message.contains('\n') && !fault.message.is_empty());
     }

@@ -136,7 +136,7 @@ impl Assembly<'_> {
         for key in object.data.keys() {
             let variable = format!("{prefix}{key}");
             if crate::validate::names::env_name(&variable).is_empty() {
-                set(env, &variable, self.text(object, key)?);
+                set(env, &variable, text(object, key)?);
             }
         }
         Ok(())
@@ -157,23 +157,13 @@ impl Assembly<'_> {
             };
         };
         if object.data.contains_key(key) {
-            return self.text(object, key).map(Some);
+            return text(object, key).map(Some);
         }
         if optional {
             return Ok(None);
         }
         let namespace = self.pod.meta.namespace.clone();
         Err(EnvFault::KeyNotFound { kind, namespace, name: name.to_owned(), key: key.to_owned() })
-    }
-
-    fn text(&self, object: &Object, key: &str) -> Result<String, EnvFault> {
-        let bytes = object.data.get(key).cloned().unwrap_or_default();
-        String::from_utf8(bytes).map_err(|_| EnvFault::NotText {
-            kind: object.kind,
-            namespace: object.namespace.clone(),
-            name: object.name.clone(),
-            key: key.to_owned(),
-        })
     }
 
     fn field(&self, path: &FieldPath) -> String {
@@ -211,6 +201,16 @@ impl Assembly<'_> {
         let divisor = field.divisor.signed_millis().max(1);
         Ok((amount / divisor + i128::from(amount % divisor != 0)).to_string())
     }
+}
+
+fn text(object: &Object, key: &str) -> Result<String, EnvFault> {
+    let bytes = object.data.get(key).cloned().unwrap_or_default();
+    String::from_utf8(bytes).map_err(|_| EnvFault::NotText {
+        kind: object.kind,
+        namespace: object.namespace.clone(),
+        name: object.name.clone(),
+        key: key.to_owned(),
+    })
 }
 
 #[cfg(test)]

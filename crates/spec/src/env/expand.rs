@@ -23,13 +23,12 @@ pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
         let reference = rest.strip_prefix('(').and_then(|inner| inner.split_once(')'));
         match reference {
             Some((name, after)) => {
-                match lookup(name) {
-                    Some(value) => out.push_str(&value),
-                    None => {
-                        out.push_str("$(");
-                        out.push_str(name);
-                        out.push(')');
-                    }
+                if let Some(value) = lookup(name) {
+                    out.push_str(&value);
+                } else {
+                    out.push_str("$(");
+                    out.push_str(name);
+                    out.push(')');
                 }
                 rest = after;
             }

@@ -100,7 +100,7 @@ pub(crate) fn metadata(meta: &ObjectMeta, causes: &mut Vec<Cause>) {
         causes.push(Cause::required(&path.child("name"), "name or generateName is required"));
     }
     let check = |field: &str, value: &str, reasons: Vec<String>, causes: &mut Vec<Cause>| {
-        causes.extend(reasons.iter().map(|why| Cause::invalid(&path.child(field), value, why)));
+        causes.extend(reasons.into_iter().map(|why| Cause::invalid(&path.child(field), value, &why)));
     };
     if !name.is_empty() {
         check("name", name, names::dns_subdomain(name), causes);
@@ -134,7 +134,7 @@ pub(crate) fn metadata(meta: &ObjectMeta, causes: &mut Vec<Cause>) {
 
 /// Adds a cause for each reason why a text breaks a rule for names.
 fn invalid_text(path: &Path, value: &str, reasons: Vec<String>, causes: &mut Vec<Cause>) {
-    causes.extend(reasons.iter().map(|why| Cause::invalid(path, value, why)));
+    causes.extend(reasons.into_iter().map(|why| Cause::invalid(path, value, &why)));
 }
 
 /// Adds a cause where a text that may be left out breaks a rule for names.

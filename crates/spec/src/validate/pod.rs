@@ -171,7 +171,7 @@ fn tolerations(spec: &api::PodSpec, path: &Path, causes: &mut Vec<Cause>) {
         }
         match operator {
             "" | "Equal" => {
-                super::invalid_text(&path.child("operator"), value, names::label_value(value), causes)
+                super::invalid_text(&path.child("operator"), value, names::label_value(value), causes);
             }
             "Exists" if !value.is_empty() => {
                 let why = "value must be empty when `operator` is 'Exists'";

@@ -34,9 +34,8 @@ impl Decoder {
             (_, Value::Null) => None,
             (Shape::Any, _) => Some(plain(node)),
             (Shape::Bool, Value::Bool(value)) => Some(Json::Bool(*value)),
-            (Shape::Int32, Value::Int(value)) => self.integer::<i32>(*value, mark, path),
+            (Shape::Int32 | Shape::IntOrText, Value::Int(value)) => self.integer::<i32>(*value, mark, path),
             (Shape::Int64, Value::Int(value)) => self.integer::<i64>(*value, mark, path),
-            (Shape::IntOrText, Value::Int(value)) => self.integer::<i32>(*value, mark, path),
             (Shape::Text | Shape::IntOrText, Value::Text(text)) => Some(Json::String(text.clone())),
             (Shape::Bytes, Value::Text(text)) => self.bytes(text, mark, path),
             (Shape::Time, Value::Text(text)) => self.time(text, mark, path),
@@ -92,15 +91,14 @@ impl Decoder {
     }
 
     fn quantity(&mut self, text: &str, mark: Mark, path: &Path) -> Option<Json> {
-        match Quantity::parse(text) {
-            Ok(quantity) => Some(Json::String(quantity.to_string())),
-            Err(_) => {
-                let message = format!("expected a quantity, got {text:?}");
-                let hint = "a quantity is a number with one of the suffixes m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei";
-                self.faults.push(Fault::at(mark, path, message).with_hint(hint));
-                None
-            }
+        if let Ok(quantity) = Quantity::parse(text) {
+            return Some(Json::String(quantity.to_string()));
         }
+        let message = format!("expected a quantity, got {text:?}");
+        let hint =
+            "a quantity is a number with one of the suffixes m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei";
+        self.faults.push(Fault::at(mark, path, message).with_hint(hint));
+        None
     }
 
     fn list(&mut self, nodes: &[Node], element: &Shape, path: &Path) -> Option<Json> {
@@ -131,12 +129,11 @@ impl Decoder {
 
     fn object(&mut self, node: &Node, fields: &StructShape, path: &Path) -> Json {
         let mut object = serde_json::Map::new();
-        self.each_key(node, path, &Path::child, |decoder, key, value, mark, path| match fields.field(key) {
-            Some(shape) => {
+        self.each_key(node, path, &Path::child, |decoder, key, value, mark, path| {
+            if let Some(shape) = fields.field(key) {
                 let json = decoder.value(value, mark, shape, path);
                 object.extend(json.map(|json| (key.to_owned(), json)));
-            }
-            None => {
+            } else {
                 let mut fault = Fault::at(mark, path, "unknown field");
                 if let Some(name) = suggest(key, fields.fields.iter().map(|(name, _)| *name)) {
                     fault = fault.with_hint(format!("did you mean {name:?}?"));
