@@ -100,7 +100,7 @@ fn pod_values(spec: &PodSpec, host: &HostFacts) -> Vec<Wanted> {
         values.push(Wanted::new("memory.max", &bytes, limit_of("memory")));
     }
     if let Some(count) = host.pod_pids_limit {
-        values.push(Wanted::new("pids.max", &count, Origin::Limit));
+        values.push(Wanted::new("pids.max", &count, Origin::Ceiling));
     }
     values.extend(huge_pages(&limits, host, &limit_of));
     values
@@ -114,8 +114,8 @@ fn container_values(spec: &PodSpec, container: &Container, host: &HostFacts) -> 
         positive(limits, name, read).or_else(|| positive(pod_limits, name, read))
     };
 
-    // A request of 0 that somebody wrote stays 0; only one that nobody wrote follows the limit.
-    let request = requests.get("cpu").or_else(|| limits.get("cpu")).map_or(0, Quantity::millis);
+    // Where only a limit was written, the request is equal to it already.
+    let request = requests.get("cpu").map_or(0, Quantity::millis);
     let weight = container_cpu_weight(cpu_shares(request));
     let mut values = vec![Wanted::new("cpu.weight", &weight, request_origin(&container.resources, "cpu"))];
     if let Some(millis) = limit("cpu", Quantity::millis) {
@@ -421,6 +421,14 @@ mod tests {
         request(&mut pod.spec.containers[0], "cpu", "100m");
         let plan = crate::plan(&pod, &hybrid_host(UnenforcedLimits::Refuse)).unwrap();
         assert_eq!(plan.unenforced.len(), 1);
+    }
+
+    #[test]
+    fn a_ceiling_on_every_pod_refuses_none() {
+        let host = HostFacts { pod_pids_limit: Some(4096), ..hybrid_host(UnenforcedLimits::Refuse) };
+        let plan = crate::plan(&pod("web"), &host).unwrap();
+        let listed: Vec<_> = plan.unenforced.iter().map(|u| (u.object.as_str(), u.value.as_str())).collect();
+        assert_eq!(listed, [("pod", "pids.max = 4096")]);
     }
 
     #[test]

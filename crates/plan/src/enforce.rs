@@ -14,7 +14,9 @@ pub(crate) enum Origin {
     /// A request that somebody wrote. It decides who gets how much under contention and nothing when there is none,
     /// so the Pod runs without it and says so.
     Request,
-    /// It follows from other values or is a default: nobody will miss it by name.
+    /// A ceiling that podrun puts on every Pod. The Pod did not ask for it, so it runs without it and says so.
+    Ceiling,
+    /// It follows from other values: nobody will miss it by name.
     Derived,
 }
 
@@ -41,12 +43,12 @@ impl Wanted {
 pub(crate) struct Enforcement<'a> {
     cgroup: &'a CgroupFacts,
     limits: Vec<Unenforced>,
-    requests: Vec<Unenforced>,
+    others: Vec<Unenforced>,
 }
 
 impl<'a> Enforcement<'a> {
     pub(crate) fn new(cgroup: &'a CgroupFacts) -> Self {
-        Self { cgroup, limits: Vec::new(), requests: Vec::new() }
+        Self { cgroup, limits: Vec::new(), others: Vec::new() }
     }
 
     /// Returns those of `names` that this host can hand out.
@@ -69,8 +71,9 @@ impl<'a> Enforcement<'a> {
                 Origin::Limit => self.limits.push(Unenforced { object, controller, value, why }),
                 Origin::Request => {
                     let why = format!("{why}; the request has no effect under contention");
-                    self.requests.push(Unenforced { object, controller, value, why });
+                    self.others.push(Unenforced { object, controller, value, why });
                 }
+                Origin::Ceiling => self.others.push(Unenforced { object, controller, value, why }),
                 Origin::Derived => {}
             }
         }
@@ -80,7 +83,7 @@ impl<'a> Enforcement<'a> {
     /// Returns what is not enforced, or the faults where that must not be.
     pub(crate) fn conclude(self, policy: UnenforcedLimits) -> Result<Vec<Unenforced>, Vec<PlanFault>> {
         if policy == UnenforcedLimits::Warn || self.limits.is_empty() {
-            return Ok([self.limits, self.requests].concat());
+            return Ok([self.limits, self.others].concat());
         }
         // One fault per controller: the way out is the same for all of its limits.
         let mut by_controller: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
