@@ -95,7 +95,7 @@ mod tests {
         for _ in 0..8 {
             // The container ends at once each time.
             let end = backoff.until(now, now).unwrap_or(now);
-            waits.push((end - now).as_secs());
+            waits.push(end.saturating_sub(now).as_secs());
             backoff.lengthen(now, end);
             now = end;
         }

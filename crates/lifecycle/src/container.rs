@@ -114,8 +114,11 @@ impl Record {
 
     /// Ends the run that is going on; without one nothing happens.
     pub(crate) fn end(&mut self, terminated: Terminated, finished_boot: Duration) {
-        if let Some(Run { state: state @ RunState::Running { .. }, .. }) = &mut self.run {
-            *state = RunState::Ended { terminated, finished_boot };
+        if let Some(Run { state, .. }) = &mut self.run
+            && let RunState::Running { started_boot, .. } = *state
+        {
+            // A wall clock that was set back must not move the end before the start.
+            *state = RunState::Ended { terminated, finished_boot: finished_boot.max(started_boot) };
             self.stop = None;
             self.outcome_shown = false;
         }
@@ -128,7 +131,7 @@ impl Record {
 pub(crate) fn exit_code_and_reason(status: ExitStatus, oom_killed: bool) -> (i32, &'static str) {
     let code = match status {
         ExitStatus::Code(code) => code,
-        ExitStatus::Signal(signal) => 128 + signal,
+        ExitStatus::Signal(signal) => signal.saturating_add(128),
         ExitStatus::Lost => return (137, "ContainerStatusUnknown"),
     };
     let reason = match code {

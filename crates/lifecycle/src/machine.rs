@@ -153,14 +153,14 @@ impl Step<'_> {
             Input::SandboxLost => self.sandbox_lost(),
             Input::ImagePulling { container } => self.image_pulling(&container),
             Input::ImageReady { container, image_id, pulled } => {
-                self.image_ready(&container, image_id, pulled)
+                self.image_ready(&container, image_id, pulled);
             }
             Input::ImageFailed { container, reason, message } => {
-                self.image_failed(&container, &reason, message)
+                self.image_failed(&container, &reason, message);
             }
             Input::Started { container, attempt, at, user } => self.started(&container, attempt, at, user),
             Input::StartFailed { container, attempt, failure } => {
-                self.start_failed(&container, attempt, failure)
+                self.start_failed(&container, attempt, failure);
             }
             Input::Exited { container, attempt, status, oom_killed, message, at } => {
                 self.exited(&container, attempt, status, oom_killed, message, at);

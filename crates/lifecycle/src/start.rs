@@ -1,24 +1,19 @@
-//! Starting containers: who is next, what it waits for, and what came of it.
+//! Starting containers: who is next, what it waits for, and its image.
 
 use std::time::Duration;
 
 use podrun_spec::model::{ContainerKind, PullPolicy, RestartPolicy};
-use podrun_spec::status::{Terminated, UserStatus};
-use podrun_spec::time::Timestamp;
 
 use crate::action::Action;
 use crate::backoff::go_duration;
-use crate::container::{
-    Record, Run, RunState, Waiting, container_id, exit_code_and_reason, init_failed, is_restarted, lost,
-};
+use crate::container::{Record, Waiting, init_failed, is_restarted};
 use crate::events;
 use crate::facts::PodFacts;
-use crate::input::{ExitStatus, StartFailure};
 use crate::machine::Step;
-use crate::state::{InFlight, Stage, StartStep, State};
+use crate::state::{InFlight, StartStep, State};
 
 /// Wait after an error that has no back-off of its own: the kubelet's wait after a failed sync.
-const ERROR_RETRY: Duration = Duration::from_secs(10);
+pub(crate) const ERROR_RETRY: Duration = Duration::from_secs(10);
 
 /// What the next start of a container waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +170,7 @@ impl Step<'_> {
         }
     }
 
-    fn set_waiting(&mut self, container: usize, reason: &str, message: String) {
+    pub(crate) fn set_waiting(&mut self, container: usize, reason: &str, message: String) {
         let waiting = Waiting { reason: reason.to_owned(), message: Some(message) };
         self.state.containers[container].waiting = Some(waiting);
     }
@@ -210,7 +205,7 @@ impl Step<'_> {
     }
 
     /// Returns the container whose start is waited for, if it is this attempt of this one.
-    fn start_in_flight(&self, name: &str, attempt: u32) -> Option<usize> {
+    pub(crate) fn start_in_flight(&self, name: &str, attempt: u32) -> Option<usize> {
         let start = self.state.in_flight?;
         let fits =
             start.step == StartStep::Start { attempt } && self.pod.containers[start.container].name == name;
@@ -251,7 +246,7 @@ impl Step<'_> {
         match reason {
             "ErrImageNeverPull" => self.emit(events::image_absent(&message), Some(container)),
             "InvalidImageName" | "ImageInspectError" => {
-                self.emit(events::inspect_failed(&message), Some(container))
+                self.emit(events::inspect_failed(&message), Some(container));
             }
             _ => {
                 if !announced {
@@ -272,133 +267,5 @@ impl Step<'_> {
             failed.error = format!("{reason}: {message}");
         }
         self.set_waiting(container, reason, message);
-    }
-
-    pub(crate) fn started(&mut self, name: &str, attempt: u32, at: Timestamp, user: UserStatus) {
-        let Some(container) = self.start_in_flight(name, attempt) else { return };
-        self.state.in_flight = None;
-        self.emit(events::created(), Some(container));
-        self.emit(events::started(), Some(container));
-        let started_boot = self.boot_of(at);
-        let record = &mut self.state.containers[container];
-        record.begin(Run {
-            attempt: Some(attempt),
-            image_id: record.image_id.clone(),
-            user: Some(user),
-            state: RunState::Running { started_at: at, started_boot },
-        });
-    }
-
-    pub(crate) fn start_failed(&mut self, name: &str, attempt: u32, failure: StartFailure) {
-        let Some(container) = self.start_in_flight(name, attempt) else { return };
-        self.state.in_flight = None;
-        match failure {
-            StartFailure::Config { reason, message } => {
-                self.emit(events::failed(&message), Some(container));
-                let record = &mut self.state.containers[container];
-                record.outcome_shown = false;
-                record.retry_at = Some(self.now.boot + ERROR_RETRY);
-                if self.state.stage == Stage::Running {
-                    self.set_waiting(container, &reason, message);
-                }
-            }
-            StartFailure::Exec { message, exit_code, at } => {
-                self.emit(events::created(), Some(container));
-                self.emit(events::failed(&message), Some(container));
-                let terminated = Terminated {
-                    exit_code,
-                    reason: "StartError".to_owned(),
-                    message: Some(message.clone()),
-                    started_at: None,
-                    finished_at: Some(at),
-                    container_id: format!("podrun://{}", container_id(&self.pod.uid, name, attempt)),
-                };
-                let finished_boot = self.boot_of(at);
-                let record = &mut self.state.containers[container];
-                record.begin(Run {
-                    attempt: Some(attempt),
-                    image_id: record.image_id.clone(),
-                    user: None,
-                    state: RunState::Ended { terminated, finished_boot },
-                });
-                if self.state.stage == Stage::Running {
-                    self.set_waiting(container, "RunContainerError", message);
-                    self.remove_previous(container);
-                }
-            }
-        }
-    }
-
-    pub(crate) fn exited(
-        &mut self,
-        name: &str,
-        attempt: u32,
-        status: ExitStatus,
-        oom_killed: bool,
-        message: String,
-        at: Timestamp,
-    ) {
-        let Some(container) = self.pod.index_of(name) else { return };
-        let Some(Run { attempt: Some(current), state: RunState::Running { started_at, .. }, .. }) =
-            self.state.containers[container].run
-        else {
-            return;
-        };
-        if current != attempt {
-            return;
-        }
-        let id = format!("podrun://{}", container_id(&self.pod.uid, name, attempt));
-        let terminated = if status == ExitStatus::Lost {
-            lost(Some(started_at), Some(at), id)
-        } else {
-            let (exit_code, reason) = exit_code_and_reason(status, oom_killed);
-            Terminated {
-                exit_code,
-                reason: reason.to_owned(),
-                message: (!message.is_empty()).then_some(message),
-                started_at: Some(started_at),
-                finished_at: Some(at),
-                container_id: id,
-            }
-        };
-        self.end_run(container, terminated, at);
-    }
-
-    /// Ends all runs without knowing how they ended.
-    pub(crate) fn lose_running(&mut self) {
-        for container in 0..self.state.containers.len() {
-            if let Some(Run { attempt: Some(attempt), state: RunState::Running { started_at, .. }, .. }) =
-                self.state.containers[container].run
-            {
-                let id = container_id(&self.pod.uid, &self.pod.containers[container].name, attempt);
-                let terminated = lost(Some(started_at), Some(self.now.wall), format!("podrun://{id}"));
-                self.end_run(container, terminated, self.now.wall);
-            }
-        }
-    }
-
-    fn end_run(&mut self, container: usize, terminated: Terminated, at: Timestamp) {
-        let succeeded = !init_failed(&terminated);
-        let finished_boot = self.boot_of(at);
-        self.state.containers[container].end(terminated, finished_boot);
-        if succeeded && container == self.state.init_done && container < self.pod.init_count {
-            self.state.init_done += 1;
-        }
-        if self.state.stage == Stage::Running {
-            self.remove_previous(container);
-        }
-    }
-
-    /// Removes what is older than the newest ended run, so that a crash loop does not fill the disk.
-    fn remove_previous(&mut self, container: usize) {
-        if let Some((attempt, _)) = self.state.containers[container].previous {
-            self.actions.push(Action::RemoveAttempt { container: self.name(container), attempt });
-        }
-    }
-
-    /// Returns the boot time of something that happened at a wall-clock time not later than now.
-    fn boot_of(&self, at: Timestamp) -> Duration {
-        let ago = u64::try_from(self.now.wall.0.saturating_sub(at.0)).unwrap_or(0);
-        self.now.boot.saturating_sub(Duration::from_nanos(ago))
     }
 }

@@ -96,15 +96,11 @@ fn container(pod: &PodFacts, record: &Record, index: usize) -> ContainerStatus {
 }
 
 fn waiting(pod: &PodFacts, record: &Record) -> ContainerState {
-    match &record.waiting {
-        Some(waiting) => {
-            ContainerState::Waiting { reason: waiting.reason.clone(), message: waiting.message.clone() }
-        }
-        None => {
-            let reason = if pod.init_count == 0 { "ContainerCreating" } else { "PodInitializing" };
-            ContainerState::Waiting { reason: reason.to_owned(), message: None }
-        }
+    if let Some(waiting) = &record.waiting {
+        return ContainerState::Waiting { reason: waiting.reason.clone(), message: waiting.message.clone() };
     }
+    let reason = if pod.init_count == 0 { "ContainerCreating" } else { "PodInitializing" };
+    ContainerState::Waiting { reason: reason.to_owned(), message: None }
 }
 
 /// Cuts the message to its share of the budget, at a character's border.

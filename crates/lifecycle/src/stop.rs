@@ -88,16 +88,15 @@ impl Step<'_> {
 
     fn stop_container(&mut self, container: usize, attempt: u32, grace: Duration, forced: bool) {
         let now = self.now.boot;
-        let stop = match self.state.containers[container].stop {
-            Some(stop) => stop,
-            None => {
-                let name = self.name(container);
-                self.emit(events::killing(&name), Some(container));
-                if !forced {
-                    self.actions.push(Action::SendStopSignal { container: name, attempt });
-                }
-                Stop { kill_at: now + grace, killed: false }
+        let stop = if let Some(stop) = self.state.containers[container].stop {
+            stop
+        } else {
+            let name = self.name(container);
+            self.emit(events::killing(&name), Some(container));
+            if !forced {
+                self.actions.push(Action::SendStopSignal { container: name, attempt });
             }
+            Stop { kill_at: now.saturating_add(grace), killed: false }
         };
         let kill = !stop.killed && (forced || stop.kill_at <= now);
         if kill {

@@ -132,7 +132,7 @@ impl Bench {
     /// Moves the clock to the deadline, ticks, and returns the seconds that passed with what is to be done.
     pub fn tick_at_deadline(&mut self) -> (u64, Vec<Action>) {
         let deadline = self.machine.deadline().expect("a deadline").max(self.boot);
-        let waited = (deadline - self.boot).as_secs();
+        let waited = deadline.saturating_sub(self.boot).as_secs();
         self.boot = deadline;
         (waited, self.tick())
     }

@@ -1,6 +1,7 @@
 //! The form in which recorded statuses and ours are compared.
 
 use podrun_spec::status::{Condition, ContainerState, ContainerStatus, PodStatus, Terminated};
+use podrun_spec::time::Timestamp;
 use serde_json::{Map, Value, json};
 
 /// Returns all container statuses of a status, init containers first.
@@ -88,17 +89,20 @@ pub(super) fn event(kind: String, reason: String, path: String, message: &str) -
 
 /// Returns a status as v1 PodStatus, as far as it is compared.
 pub(super) fn wire(status: &PodStatus) -> Value {
-    let time = |t: &Option<_>| t.map(|t: podrun_spec::time::Timestamp| t.to_rfc3339_seconds());
     let list = |list: &[ContainerStatus]| list.iter().map(container).collect::<Vec<_>>();
     json!({
         "phase": status.phase.as_str(),
         "qosClass": format!("{:?}", status.qos_class),
         "conditions": status.conditions.iter().map(condition).collect::<Vec<_>>(),
         "observedGeneration": status.observed_generation,
-        "startTime": time(&status.start_time),
+        "startTime": time(status.start_time),
         "initContainerStatuses": list(&status.init_container_statuses),
         "containerStatuses": list(&status.container_statuses),
     })
+}
+
+fn time(time: Option<Timestamp>) -> Option<String> {
+    time.map(Timestamp::to_rfc3339_seconds)
 }
 
 fn condition(c: &Condition) -> Value {
@@ -133,6 +137,6 @@ fn container(c: &ContainerStatus) -> Value {
 fn terminated(end: &Terminated) -> Value {
     json!({
         "exitCode": end.exit_code, "reason": end.reason, "message": end.message,
-        "finishedAt": end.finished_at.map(|t| t.to_rfc3339_seconds()), "containerID": end.container_id,
+        "finishedAt": time(end.finished_at), "containerID": end.container_id,
     })
 }
