@@ -219,6 +219,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns whether what was named is not in the store.
+    pub const fn is_not_found(&self) -> bool {
+        matches!(self, Self::NoSuchImage(_))
+    }
+
+    /// Returns whether something else stands in the way: a container that uses the image, an image that has the name.
+    pub const fn is_in_use(&self) -> bool {
+        matches!(self, Self::InUse { .. } | Self::NameTaken { .. })
+    }
+
     /// Makes the error of a file operation; for use in `map_err`.
     pub(crate) fn file<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source: source.into() }

@@ -181,21 +181,26 @@ impl Store {
         let mut index = index::read(&self.layout)?;
         let (image, name) =
             self.select(&index, what)?.ok_or_else(|| Error::NoSuchImage(what.chars().take(300).collect()))?;
-        let references = match name {
-            Some(name) => vec![name],
-            None => image.references.clone(),
+        // Two manifests may have one configuration, such as the same image compressed and not: one ID.
+        let same_id = self.with_id(&index, &image.id)?;
+        let (references, manifests) = match name {
+            Some(name) if image.references.len() == 1 => (vec![name], vec![image.manifest]),
+            Some(name) => (vec![name], Vec::new()),
+            None => {
+                let references = same_id.iter().flat_map(|found| found.references.clone()).collect();
+                (references, same_id.iter().map(|found| found.manifest).collect())
+            }
         };
-        let gone = references.len() >= image.references.len();
+        let gone = manifests.len() == same_id.len();
         if gone && in_use(&image) {
             return Err(Error::InUse { id: image.id });
         }
-        if gone {
-            index.remove_image(&image.manifest);
-        } else {
-            index.remove_names(&references);
+        index.remove_names(&references);
+        for manifest in &manifests {
+            index.remove_image(manifest);
         }
         index.write(&self.layout)?;
-        let deferred = gone && !self.sweep(&index)?;
+        let deferred = !manifests.is_empty() && !self.sweep(&index)?;
         Ok(Removed { references, image: gone.then_some(image.id), deferred })
     }
 
@@ -272,17 +277,30 @@ impl Store {
         if prefix.is_empty() || prefix.len() > 64 {
             return Ok(None);
         }
-        let mut matching = None;
+        let mut matching: Option<(Digest, index::Found)> = None;
         for found in index.images() {
             let id = self.manifest(&found.manifest)?.config.digest;
-            if id.hex().starts_with(prefix) {
-                if matching.is_some() {
-                    return Err(Error::AmbiguousId(what.to_owned()));
-                }
-                matching = Some(found);
+            if !id.hex().starts_with(prefix) {
+                continue;
+            }
+            match &matching {
+                Some((first, _)) if *first != id => return Err(Error::AmbiguousId(what.to_owned())),
+                Some(_) => {}
+                None => matching = Some((id, found)),
             }
         }
-        matching.map(|found| Ok((self.image(found)?, None))).transpose()
+        matching.map(|(_, found)| Ok((self.image(found)?, None))).transpose()
+    }
+
+    /// Returns all images with this ID.
+    fn with_id(&self, index: &index::StoreIndex, id: &Digest) -> Result<Vec<index::Found>> {
+        let mut same = Vec::new();
+        for found in index.images() {
+            if self.manifest(&found.manifest)?.config.digest == *id {
+                same.push(found);
+            }
+        }
+        Ok(same)
     }
 
     /// Reads what the documents of an image say.
