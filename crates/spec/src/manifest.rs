@@ -123,11 +123,12 @@ impl Reading {
         let (json, faults) = decode::decode(node, schema::document(Document::Pod), root);
         if !faults.is_empty() {
             self.faults.extend(faults);
+            self.causes(node, root, support::check(&json, false));
             return;
         }
         let mut causes = Vec::new();
         let wire = api_pod(&json, &mut causes);
-        causes.extend(support::check(&json));
+        causes.extend(support::check(&json, true));
         if causes.is_empty()
             && let Some(wire) = wire
         {

@@ -23,8 +23,8 @@ fn pod(spec: &str) -> String {
 /// A Pod whose container has these lines, which begin on line 9.
 fn container(fields: &str) -> String {
     let head = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\nspec:\n  containers:\n  - name: c\n    image: i:1\n";
-    let fields: String = fields.lines().map(|line| format!("    {line}\n")).collect();
-    format!("{head}{fields}  volumes:\n  - name: v\n    emptyDir: {{}}\n")
+    let fields = fields.replace('\n', "\n    ");
+    format!("{head}    {fields}\n  volumes:\n  - name: v\n    emptyDir: {{}}\n")
 }
 
 #[test]
@@ -46,6 +46,7 @@ spec:
     - {name: A, value: 1}
     - {name: B, value: yes}
     resources: {limits: {memory: 64mb}}
+    tty: true
     image: a
     image: b
   restartPolicy: [Never]
@@ -60,8 +61,9 @@ spec:
             "pod.yaml:14:17: spec.containers[0].env[0].value: expected string, got number 1",
             "pod.yaml:15:17: spec.containers[0].env[1].value: expected string, got boolean true",
             "pod.yaml:16:26: spec.containers[0].resources.limits[memory]: expected a quantity, got \"64mb\"",
-            "pod.yaml:18:5: spec.containers[0].image: is already set on line 17",
-            "pod.yaml:19:3: spec.restartPolicy: expected string, got a list",
+            "pod.yaml:17:5: spec.containers[0].tty: not supported by this version of podrun",
+            "pod.yaml:19:5: spec.containers[0].image: is already set on line 18",
+            "pod.yaml:20:3: spec.restartPolicy: expected string, got a list",
         ]
     );
     let hints: Vec<_> = faults(text).into_iter().map(|fault| fault.hint.unwrap_or_default()).collect();

@@ -70,10 +70,13 @@ pub(crate) fn lookup(owner: &str, field: &str) -> Option<&'static Row> {
 }
 
 /// Returns a refusal for each field that a Pod, as it was written, sets and podrun does not honour.
-pub(crate) fn check(pod: &Json) -> Vec<Cause> {
+///
+/// Of a Pod that could be decoded in parts only, values are not judged: what they depend on may be missing.
+pub(crate) fn check(pod: &Json, whole: bool) -> Vec<Cause> {
     let flag = |name: &str| pod["spec"][name].as_bool().unwrap_or(false);
     let mut gate = Gate {
         facts: Facts { host_network: flag("hostNetwork"), host_ipc: flag("hostIPC") },
+        whole,
         refusals: Vec::new(),
     };
     gate.walk(pod, schema::document(Document::Pod), &Path::default());
@@ -82,6 +85,7 @@ pub(crate) fn check(pod: &Json) -> Vec<Cause> {
 
 struct Gate {
     facts: Facts,
+    whole: bool,
     refusals: Vec<Cause>,
 }
 
@@ -109,7 +113,7 @@ impl Gate {
             Verdict::Refused if says_nothing(value) => {}
             Verdict::Refused => self.refusals.push(Cause::refusal(path, row.map_or("", |row| row.note))),
             Verdict::Honoured => {
-                if let Some(row) = row
+                if let Some(row) = row.filter(|_| self.whole)
                     && let Some(check) = row.check
                 {
                     for (key, reason) in check(&self.facts, value) {

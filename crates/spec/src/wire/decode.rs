@@ -108,7 +108,8 @@ impl Decoder {
             if matches!(node.value, Value::Null) {
                 self.fault(node.mark, &path, format!("expected {}, got null", expected(element)));
             }
-            values.extend(self.value(node, node.mark, element, &path));
+            // A refused element leaves its place behind, so that those after it keep their index.
+            values.push(self.value(node, node.mark, element, &path).unwrap_or(Json::Null));
         }
         (!nodes.is_empty()).then_some(Json::Array(values))
     }
