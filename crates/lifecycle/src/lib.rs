@@ -70,7 +70,9 @@
 //! # What the engine has to keep
 //!
 //! - Facts come in the order in which they happened: `Started` before the same attempt's `Exited`, and all `Exited`
-//!   that are known before `SandboxStopped` and `SandboxLost`. What is missing then is reported as lost.
+//!   that are known before `SandboxLost`. What runs then is reported as lost.
+//! - Each attempt that was `Started` has one `Exited`, also after `Kill`, or the sandbox is lost: a container that is
+//!   being stopped is waited for, and `StopSandbox` comes after the last one has ended.
 //! - `StopSandbox` and `CleanUp` may come while an `EnsureImage` is unanswered, and after a deletion without grace
 //!   while any request is. Those are to be given up; an answer that still comes is ignored.
 //! - [`Machine::state`] is what a supervisor writes down; the next one calls [`Machine::restore`] and carries

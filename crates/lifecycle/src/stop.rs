@@ -8,14 +8,12 @@ use crate::events;
 use crate::machine::Step;
 use crate::state::{Deletion, Stage, StartStep};
 
-/// The shortest grace that a Pod has, however little was asked for.
-const POD_GRACE: Duration = Duration::from_secs(1);
-/// The shortest time between a container's stop signal and its kill.
+/// The shortest time between a container's stop signal and its kill, however little was asked for.
 const CONTAINER_GRACE: Duration = Duration::from_secs(2);
 
 impl Step<'_> {
     pub(crate) fn delete(&mut self, grace_seconds: Option<u64>) {
-        let asked = grace_seconds.map_or(self.pod.grace, Duration::from_secs).max(POD_GRACE);
+        let asked = grace_seconds.map_or(self.pod.grace, Duration::from_secs);
         let forced = grace_seconds == Some(0);
         let first = self.state.deletion.is_none();
         self.state.deletion = Some(match self.state.deletion {
@@ -110,8 +108,6 @@ impl Step<'_> {
             Stage::Rebuilding => self.rebuild(),
             Stage::StoppingSandbox => {
                 self.state.sandbox_ready = false;
-                // No process outlives the sandbox, even if nobody has said how it ended.
-                self.lose_running();
                 self.clean_up();
             }
             _ => {}

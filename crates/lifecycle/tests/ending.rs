@@ -65,6 +65,18 @@ fn a_shorter_grace_does_not_interrupt_a_stop() {
 }
 
 #[test]
+fn a_shorter_grace_counts_for_what_was_not_told_to_stop_yet() {
+    for (second, seconds) in [(5, 5), (60, 30)] {
+        let mut bench = Bench::ready(&pod(RestartPolicy::Always, &[], &["a"]));
+        bench.image_ready("a");
+        bench.delete(Some(30));
+        bench.delete(Some(second));
+        assert_eq!(bench.started("a", 0), [signal("a", 0)]);
+        assert_eq!(bench.tick_at_deadline(), (seconds, vec![kill("a", 0)]));
+    }
+}
+
+#[test]
 fn the_sandbox_is_stopped_after_the_last_container() {
     let mut bench = running(30, &["a", "b"]);
     bench.delete(None);
