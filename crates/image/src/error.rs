@@ -244,7 +244,7 @@ impl Error {
 }
 
 impl From<Error> for io::Error {
-    /// Lets an error of ours travel through a `Read` implementation; [`Error::from_reader`] is the way back.
+    /// Lets an error of ours travel through a `Read` implementation; the reading side takes it out again.
     fn from(error: Error) -> Self {
         Self::other(error)
     }
