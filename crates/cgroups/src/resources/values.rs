@@ -34,6 +34,16 @@ impl Values {
     }
 }
 
+impl<F: AsRef<str>, V: Into<String>> FromIterator<(F, V)> for Values {
+    fn from_iter<I: IntoIterator<Item = (F, V)>>(pairs: I) -> Self {
+        let mut values = Self::default();
+        for (file, value) in pairs {
+            values.set(file.as_ref(), value);
+        }
+        values
+    }
+}
+
 impl fmt::Display for Values {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.iter().try_for_each(|(file, value)| writeln!(f, "{file} {value}"))
@@ -54,10 +64,8 @@ mod tests {
 
     #[test]
     fn a_second_value_takes_the_place_of_the_first() {
-        let mut values = Values::default();
-        assert!(values.is_empty());
-        values.set("cpu.weight", "1");
-        values.set("pids.max", "5");
+        assert!(Values::default().is_empty());
+        let mut values = Values::from_iter([("cpu.weight", "1"), ("pids.max", "5")]);
         values.set("cpu.weight", "2");
         assert_eq!(values.to_string(), "cpu.weight 2\npids.max 5\n");
         assert_eq!(values.get("memory.max"), None);
