@@ -1,1 +1,43 @@
-fn main() {}
+//! `podrun`: Kubernetes Pods on one Linux machine, from the command line.
+//!
+//! This is the only place that prints. [`commands`] has one file for each verb; what they have in common is how they
+//! find the engine ([`context`]), how they report errors ([`report`]) and which exit codes they use ([`exit_code`]).
+
+mod cli;
+mod commands;
+mod context;
+mod exit_code;
+mod follow;
+mod jsonpath;
+mod output;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return report::usage(&error),
+    };
+    let global = cli.global;
+    let result = match cli.command {
+        Command::Run(args) => commands::run::run(&global, &args),
+        Command::Get(args) => commands::get::run(&global, &args),
+        Command::Describe(args) => commands::describe::run(&global, &args),
+        Command::Logs(args) => commands::logs::run(&global, &args),
+        Command::Delete(args) => commands::delete::run(&global, &args),
+        Command::Plan(args) => commands::plan::run(&global, &args),
+        Command::Image(args) => commands::image::run(&global, &args),
+        Command::Doctor(args) => commands::doctor::run(&global, &args),
+        Command::Version(args) => commands::version::run(&args),
+        Command::Completion(args) => commands::completion::run(&args),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(error) => report::error(&error, global.json_errors()),
+    }
+}

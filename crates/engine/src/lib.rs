@@ -1,1 +1,41 @@
 //! Carries the Pod lifecycle out: one supervisor per Pod, state on disk, a socket to ask it.
+//!
+//! What it does: [`Engine`] records Pods, launches their supervisors, lists and removes them. A supervisor is a process
+//! that feeds [`podrun_lifecycle::Machine`] with facts and carries its actions out through the sandbox, container and
+//! image crates. [`Client`] watches a Pod or asks for its end.
+//!
+//! What it does not do: it prints nothing, reads no environment and knows no command line; any caller with one thread
+//! may launch Pods.
+//!
+//! ```no_run
+//! use podrun_engine::{Engine, Paths};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = Engine::new(Paths::system(), "/usr/libexec/podrun-init".into());
+//! for view in engine.pods()? {
+//!     println!("{} is {}", view.pod.meta.name, view.published.status.phase.as_str());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod clock;
+mod engine;
+mod error;
+mod events;
+mod facts;
+mod launch;
+mod paths;
+mod protocol;
+mod record;
+mod supervisor;
+
+pub use client::Client;
+pub use engine::{CgroupReadBack, Engine};
+pub use error::{Error, Result};
+pub use events::EventRecord;
+pub use paths::Paths;
+pub use podrun_lifecycle::EventKind;
+pub use protocol::Message;
+pub use record::{Deletion, PodOptions, PodView, Published};

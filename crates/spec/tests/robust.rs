@@ -19,7 +19,7 @@ spec:
     securityContext: {runAsUser: 1, capabilities: {drop: [ALL]}}
   volumes:
   - name: v
-    emptyDir: {sizeLimit: 1Mi}
+    emptyDir: {medium: Memory, sizeLimit: 1Mi}
 "#;
 
 proptest! {

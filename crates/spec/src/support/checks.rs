@@ -74,6 +74,11 @@ pub(super) fn medium(_: &Facts, value: &Json) -> Refusals {
     only_if(matches!(text(value), "" | "Memory"), || format!("value {:?}", text(value)))
 }
 
+pub(super) fn empty_dir(_: &Facts, value: &Json) -> Refusals {
+    let soft = !value["sizeLimit"].is_null() && text(&value["medium"]) != "Memory";
+    only_if(!soft, || "sizeLimit without medium Memory".to_owned())
+}
+
 pub(super) fn host_port(facts: &Facts, value: &Json) -> Refusals {
     only_if(facts.host_network || value.as_i64() == Some(0), || "without hostNetwork".to_owned())
 }

@@ -43,7 +43,7 @@ pub(crate) const TABLE: &[Row] = &[
     only(
         "PodSpec",
         "dnsPolicy",
-        "there is no cluster DNS: `ClusterFirst`, `ClusterFirstWithHostNet` and `Default` all use the machine's resolvers; `None` is refused",
+        "there is no cluster DNS: with hostNetwork every policy means the machine's resolvers, without it the Pod has loopback only and /etc/resolv.conf is empty; `None` is refused",
         checks::dns_policy,
     ),
     na("PodSpec", "enableServiceLinks", "there are no services"),
@@ -268,7 +268,12 @@ pub(crate) const TABLE: &[Row] = &[
     no("Volume", "configMap", "ConfigMaps reach containers through the environment only"),
     no("Volume", "csi", "volumes are directories of this machine"),
     no("Volume", "downwardAPI", "fields reach containers through the environment only"),
-    yes("Volume", "emptyDir", ""),
+    only(
+        "Volume",
+        "emptyDir",
+        "disk and `Memory`; `sizeLimit` needs `Memory`, where the kernel enforces it",
+        checks::empty_dir,
+    ),
     no("Volume", "ephemeral", "volumes are directories of this machine"),
     no("Volume", "fc", "volumes are directories of this machine"),
     no("Volume", "flexVolume", "volumes are directories of this machine"),
@@ -293,7 +298,7 @@ pub(crate) const TABLE: &[Row] = &[
     no("Volume", "vsphereVolume", "volumes are directories of this machine"),
     only("EmptyDirVolumeSource", "medium", "disk and `Memory`; huge pages are refused", checks::medium),
     no("EmptyDirVolumeSource", "mode", "the directory has the usual mode"),
-    yes("EmptyDirVolumeSource", "sizeLimit", ""),
+    yes("EmptyDirVolumeSource", "sizeLimit", "with medium `Memory` only: nothing evicts Pods by disk usage"),
     yes("HostPathVolumeSource", "path", ""),
     yes("HostPathVolumeSource", "type", ""),
 ];

@@ -1,0 +1,382 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::output;
+
+/// Runs Kubernetes Pods on one Linux machine, without a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "podrun", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Examples:
+  podrun image load nginx.tar        take an image archive into the store
+  podrun run pod.yaml                run a Pod and follow it; Ctrl-C ends it gracefully
+  podrun run -d pod.yaml             run a Pod in the background
+  podrun get pods                    list Pods
+  podrun logs web -c nginx -f        follow a container's log
+  podrun delete pod web              end a Pod and remove everything of it")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// One directory for all state, in place of /run/podrun and /var/lib/podrun.
+    #[arg(long, global = true, env = "PODRUN_ROOT", value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Namespace of the Pods.
+    #[arg(short, long, global = true, default_value = "default", value_name = "NAME")]
+    pub(crate) namespace: String,
+    /// Print errors as JSON.
+    #[arg(long = "error-format", global = true, value_enum, default_value_t = ErrorFormat::Text, value_name = "FORMAT")]
+    pub(crate) error_format: ErrorFormat,
+}
+
+impl Global {
+    pub(crate) fn json_errors(&self) -> bool {
+        self.error_format == ErrorFormat::Json
+    }
+}
+
+/// How errors are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ErrorFormat {
+    /// One line each.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the Pods of a manifest and follow them.
+    Run(RunArgs),
+    /// List Pods.
+    Get(GetArgs),
+    /// Show a Pod in detail.
+    Describe(DescribeArgs),
+    /// Print the log of a container.
+    Logs(LogsArgs),
+    /// End Pods and remove everything of them.
+    Delete(DeleteArgs),
+    /// Print what would be done for a manifest. Needs no root.
+    Plan(PlanArgs),
+    /// Manage images.
+    Image(ImageArgs),
+    /// Tell what this host can do and cannot.
+    Doctor(DoctorArgs),
+    /// Print the version.
+    Version(VersionArgs),
+    /// Print a completion script for a shell.
+    Completion(CompletionArgs),
+}
+
+/// How Pods are run on this machine.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// What to do with limits that this host cannot enforce.
+    #[arg(long, value_enum, default_value_t = Unenforced::Refuse, env = "PODRUN_UNENFORCED_LIMITS", value_name = "WHAT")]
+    pub(crate) unenforced_limits: Unenforced,
+    /// Processes that one Pod may have; -1 is unlimited.
+    #[arg(long, default_value_t = 4096, allow_negative_numbers = true, value_name = "N")]
+    pub(crate) pod_max_pids: i64,
+    /// Throttle memory above the request (memory.high), as the kubelet's MemoryQoS.
+    #[arg(long)]
+    pub(crate) memory_qos: bool,
+    /// Name of this machine in place of its host name.
+    #[arg(long, env = "PODRUN_NODE_NAME", value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+}
+
+/// What to do with a limit that the host cannot enforce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Unenforced {
+    /// Refuse the Pod.
+    Refuse,
+    /// Run it without the limit and say so in an event.
+    Warn,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code: 0 when the Pod succeeded, else the code of the first container that failed;
+130 after Ctrl-C; 3 for a manifest that is refused; 125 where podrun or the host failed.")]
+pub(crate) struct RunArgs {
+    /// The manifest: YAML or JSON, one or many documents; - is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: String,
+    /// Leave the Pod running in the background.
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Remove the Pod when it has ended.
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Print no events, only logs.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// How objects are printed: `wide`, `json`, `yaml`, `name`, `jsonpath=TEMPLATE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OutputFormat {
+    Wide,
+    Json,
+    Yaml,
+    Name,
+    JsonPath(String),
+}
+
+fn output_format(text: &str) -> Result<OutputFormat, String> {
+    match text {
+        "wide" => Ok(OutputFormat::Wide),
+        "json" => Ok(OutputFormat::Json),
+        "yaml" => Ok(OutputFormat::Yaml),
+        "name" => Ok(OutputFormat::Name),
+        other => match other.strip_prefix("jsonpath=") {
+            Some(template) => Ok(OutputFormat::JsonPath(template.to_owned())),
+            None => Err("expected wide, json, yaml, name or jsonpath=TEMPLATE".to_owned()),
+        },
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// `pods`, then names; without names all Pods of the namespace. `pod/NAME` works too.
+    #[arg(value_name = "pods [NAME]...")]
+    pub(crate) what: Vec<String>,
+    /// wide, json, yaml, name or jsonpath=TEMPLATE.
+    #[arg(short, long, value_parser = output_format, value_name = "FORMAT")]
+    pub(crate) output: Option<OutputFormat>,
+    /// Go on printing changes until interrupted.
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Only Pods with these labels: `a=b,c!=d,e,!f`.
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub(crate) selector: Option<String>,
+    /// Pods of all namespaces.
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    /// Print no header.
+    #[arg(long)]
+    pub(crate) no_headers: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DescribeArgs {
+    /// `pod NAME`, `pod/NAME` or just names; none describes all Pods of the namespace.
+    #[arg(value_name = "pod NAME")]
+    pub(crate) what: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// `NAME` or `NAME/CONTAINER`.
+    #[arg(value_name = "POD")]
+    pub(crate) pod: String,
+    /// The container, if the Pod has several.
+    #[arg(value_name = "CONTAINER", conflicts_with = "container")]
+    pub(crate) container_arg: Option<String>,
+    /// The container, if the Pod has several.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// Go on printing until the container has ended.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// The log of the previous run.
+    #[arg(short, long)]
+    pub(crate) previous: bool,
+    /// Only so many lines from the end; -1 is all.
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true, value_name = "N")]
+    pub(crate) tail: i64,
+    /// Put the time before each line.
+    #[arg(long)]
+    pub(crate) timestamps: bool,
+    /// Only lines of the last while: 30s, 5m, 2h.
+    #[arg(long, value_parser = output::duration, value_name = "DURATION", conflicts_with = "since_time")]
+    pub(crate) since: Option<std::time::Duration>,
+    /// Only lines from this time on (RFC 3339).
+    #[arg(long, value_parser = output::rfc3339, value_name = "TIME")]
+    pub(crate) since_time: Option<podrun_spec::time::Timestamp>,
+    /// Stop after so many bytes.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit_bytes: Option<u64>,
+    /// The logs of all containers.
+    #[arg(long)]
+    pub(crate) all_containers: bool,
+    /// Put Pod and container before each line.
+    #[arg(long)]
+    pub(crate) prefix: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// `pod NAME...`, `pod/NAME` or just names.
+    #[arg(value_name = "pod NAME", required_unless_present_any = ["file", "all"])]
+    pub(crate) what: Vec<String>,
+    /// The Pods of a manifest; - is standard input.
+    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "what")]
+    pub(crate) file: Option<String>,
+    /// All Pods of the namespace.
+    #[arg(long, conflicts_with_all = ["what", "file"])]
+    pub(crate) all: bool,
+    /// Seconds between the stop signal and the end; without it the Pod's own.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) grace_period: Option<u64>,
+    /// Do not wait for the containers to end in their own time: the same as a grace period of 0.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// A grace period of one second.
+    #[arg(long, conflicts_with_all = ["grace_period", "force"])]
+    pub(crate) now: bool,
+    /// Wait until everything is gone.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) wait: bool,
+    /// Stop waiting after this time: 30s, 5m.
+    #[arg(long, value_parser = output::duration, value_name = "DURATION")]
+    pub(crate) timeout: Option<std::time::Duration>,
+    /// It is fine if a Pod is not there.
+    #[arg(long)]
+    pub(crate) ignore_not_found: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The manifest; - is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: String,
+    /// yaml or json.
+    #[arg(short, long, value_enum, default_value_t = PlanFormat::Yaml, value_name = "FORMAT")]
+    pub(crate) output: PlanFormat,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// How a plan is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlanFormat {
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageArgs {
+    #[command(subcommand)]
+    pub(crate) command: ImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Take the images of an OCI layout or a docker-archive into the store, directory or tar.
+    Load {
+        /// The archive or directory.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// Name for an image that has none in the archive.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Take names from other images that have them.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Make an image from a root file system, a tar archive or a directory.
+    Import(ImportArgs),
+    /// List images.
+    #[command(visible_alias = "list")]
+    Ls {
+        /// json, or nothing for a table.
+        #[arg(short, long, value_enum, value_name = "FORMAT")]
+        output: Option<ListFormat>,
+        /// Print no header.
+        #[arg(long)]
+        no_headers: bool,
+        /// Print only ids.
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Remove images by name or id.
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Names or ids.
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        /// It is fine if an image is not there.
+        #[arg(long)]
+        ignore_not_found: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The root file system: a tar archive (plain, gzip, zstd) or a directory.
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// Name of the image.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Entrypoint: a JSON list, or one program.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) entrypoint: Option<String>,
+    /// Arguments: a JSON list, or one argument.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cmd: Option<String>,
+    /// Environment.
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// User.
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// Working directory.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Stop signal.
+    #[arg(long, value_name = "SIGNAL")]
+    pub(crate) stop_signal: Option<String>,
+    /// Take the name from another image that has it.
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListFormat {
+    /// JSON.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// json, or nothing for text.
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<ListFormat>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// json, or nothing for text.
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<ListFormat>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionArgs {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,12 @@
+//! `podrun completion`: a completion script for a shell.
+
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, CompletionArgs};
+use crate::exit_code::Code;
+use crate::report::CommandResult;
+
+pub(crate) fn run(args: &CompletionArgs) -> CommandResult {
+    clap_complete::generate(args.shell, &mut Cli::command(), "podrun", &mut std::io::stdout());
+    Ok(Code::Ok)
+}

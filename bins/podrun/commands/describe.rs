@@ -1,0 +1,275 @@
+//! `podrun describe pod`: everything about a Pod, for people.
+
+use std::fmt::Write as _;
+
+use anstream::print;
+use podrun_engine::{CgroupReadBack, PodView};
+use podrun_spec::model::{Container, EnvSource, Medium, VolumeSource};
+use podrun_spec::status::{ContainerState, ContainerStatus, Terminated};
+use podrun_spec::time::Timestamp;
+
+use super::get::summary;
+use crate::cli::{DescribeArgs, Global};
+use crate::context;
+use crate::exit_code::Code;
+use crate::output::{age, now, since, table};
+use crate::report::CommandResult;
+
+pub(crate) fn run(global: &Global, args: &DescribeArgs) -> CommandResult {
+    let engine = context::engine(global)?;
+    if nix::unistd::geteuid().is_root() {
+        engine.revive()?;
+    }
+    let names = context::pod_names(&args.what);
+    let views = if names.is_empty() {
+        engine.pods()?.into_iter().filter(|v| v.pod.meta.namespace == global.namespace).collect()
+    } else {
+        names.iter().map(|name| engine.pod(&global.namespace, name)).collect::<Result<Vec<_>, _>>()?
+    };
+    for (index, view) in views.iter().enumerate() {
+        if index > 0 {
+            print!("\n\n");
+        }
+        let cgroup = engine.cgroup_values(view);
+        print!("{}", describe(view, &cgroup, now()));
+    }
+    Ok(Code::Ok)
+}
+
+/// Text in sections; writing to a string cannot fail, which is why results are not looked at.
+struct Sheet(String);
+
+impl Sheet {
+    fn field(&mut self, indent: usize, name: &str, value: &str) {
+        let name = format!("{:indent$}{name}:", "");
+        // Cannot fail.
+        let _ = writeln!(self.0, "{name:<22}{value}");
+    }
+
+    fn line(&mut self, text: &str) {
+        // Cannot fail.
+        let _ = writeln!(self.0, "{text}");
+    }
+
+    fn map<'a>(&mut self, name: &str, entries: impl Iterator<Item = (&'a String, &'a String)>) {
+        let lines: Vec<String> = entries.map(|(key, value)| format!("{key}={value}")).collect();
+        match lines.split_first() {
+            None => self.field(0, name, "<none>"),
+            Some((first, rest)) => {
+                self.field(0, name, first);
+                rest.iter().for_each(|line| self.line(&format!("{:22}{line}", "")));
+            }
+        }
+    }
+}
+
+fn describe(view: &PodView, cgroup: &[CgroupReadBack], now: Timestamp) -> String {
+    let mut sheet = Sheet(String::new());
+    let (meta, spec, status) = (&view.pod.meta, &view.pod.spec, &view.published.status);
+    sheet.field(0, "Name", &meta.name);
+    sheet.field(0, "Namespace", &meta.namespace);
+    sheet.field(0, "UID", &meta.uid);
+    sheet.field(0, "Node", &view.options.node_name);
+    sheet.field(0, "Start Time", &status.start_time.map(|t| t.to_string()).unwrap_or_default());
+    sheet.map("Labels", meta.labels.iter());
+    sheet.map("Annotations", meta.annotations.iter());
+    let shown = summary(view, now).status;
+    let phase = status.phase.as_str();
+    sheet.field(0, "Status", &if shown == phase { shown } else { format!("{phase} ({shown})") });
+    if let Some(deletion) = view.published.deletion {
+        sheet.field(0, "Termination Grace", &format!("{}s, until {}", deletion.grace_seconds, deletion.at));
+    }
+    for (name, value) in [("Reason", &status.reason), ("Message", &status.message)] {
+        if let Some(value) = value {
+            sheet.field(0, name, value);
+        }
+    }
+    sheet.field(0, "IP", status.pod_ips.first().map_or("<none>", String::as_str));
+    sheet.field(0, "QoS Class", &format!("{:?}", status.qos_class));
+    sheet.field(0, "Restart Policy", &format!("{:?}", spec.restart_policy));
+    for (title, containers, statuses) in [
+        ("Init Containers:", &spec.init_containers, &status.init_container_statuses),
+        ("Containers:", &spec.containers, &status.container_statuses),
+    ] {
+        if !containers.is_empty() {
+            sheet.line(title);
+        }
+        for container in containers {
+            describe_container(&mut sheet, container, statuses.iter().find(|s| s.name == container.name));
+        }
+    }
+    describe_conditions(&mut sheet, view);
+    describe_volumes(&mut sheet, view);
+    if !cgroup.is_empty() {
+        sheet.line("Cgroup:");
+        for CgroupReadBack { path, values } in cgroup {
+            sheet.line(&format!("  {path}"));
+            values.iter().for_each(|(file, value)| sheet.field(4, file, value));
+        }
+    }
+    describe_events(&mut sheet, view, now);
+    sheet.0
+}
+
+fn describe_container(sheet: &mut Sheet, container: &Container, status: Option<&ContainerStatus>) {
+    sheet.line(&format!("  {}:", container.name));
+    if let Some(status) = status {
+        sheet.field(4, "Container ID", &status.container_id);
+    }
+    sheet.field(4, "Image", &container.image);
+    if let Some(status) = status {
+        sheet.field(4, "Image ID", &status.image_id);
+    }
+    let ports: Vec<String> = container.ports.iter().map(|p| format!("{}/{:?}", p.container_port, p.protocol)).collect();
+    sheet.field(4, "Ports", if ports.is_empty() { "<none>" } else { "" });
+    ports.iter().for_each(|port| sheet.line(&format!("      {}", port.to_uppercase())));
+    for (name, words) in [("Command", &container.command), ("Args", &container.args)] {
+        if !words.is_empty() {
+            sheet.field(4, name, &words.join(" "));
+        }
+    }
+    if let Some(status) = status {
+        describe_state(sheet, "State", &status.state);
+        if let Some(last) = &status.last_state {
+            describe_ended(sheet, "Last State", last);
+        }
+        sheet.field(4, "Ready", if status.ready { "True" } else { "False" });
+        sheet.field(4, "Restart Count", &status.restart_count.to_string());
+        if let Some(user) = &status.user {
+            sheet.field(4, "User", &format!("{}:{} groups {:?}", user.uid, user.gid, user.supplemental_groups));
+        }
+    }
+    for (name, list) in [("Limits", &container.resources.limits), ("Requests", &container.resources.requests)] {
+        if !list.is_empty() {
+            sheet.line(&format!("    {name}:"));
+            list.iter().for_each(|(key, quantity)| sheet.field(6, key, &quantity.to_string()));
+        }
+    }
+    let env: Vec<String> = container.env.iter().map(|v| format!("{}: {}", v.name, env_text(&v.source))).collect();
+    sheet.field(4, "Environment", if env.is_empty() { "<none>" } else { "" });
+    env.iter().for_each(|line| sheet.line(&format!("      {line}")));
+    sheet.field(4, "Mounts", if container.volume_mounts.is_empty() { "<none>" } else { "" });
+    for mount in &container.volume_mounts {
+        let mode = if mount.read_only { "ro" } else { "rw" };
+        let path = mount.sub_path.as_ref().map(|p| format!(",path=\"{p}\"")).unwrap_or_default();
+        sheet.line(&format!("      {} from {} ({mode}{path})", mount.mount_path, mount.name));
+    }
+}
+
+/// Secrets are named, never shown.
+fn env_text(source: &EnvSource) -> String {
+    match source {
+        EnvSource::Value(value) => value.clone(),
+        EnvSource::Key { kind, name, key, optional } => {
+            format!("<key '{key}' of {kind:?} '{name}'>{}", if *optional { " (optional)" } else { "" })
+        }
+        EnvSource::Field(_) => "<field of the Pod>".to_owned(),
+        EnvSource::Resource(field) => {
+            format!("<{}.{}>", if field.limit { "limits" } else { "requests" }, field.resource)
+        }
+    }
+}
+
+fn describe_state(sheet: &mut Sheet, title: &str, state: &ContainerState) {
+    match state {
+        ContainerState::Waiting { reason, message } => {
+            sheet.field(4, title, "Waiting");
+            sheet.field(6, "Reason", reason);
+            if let Some(message) = message {
+                sheet.field(6, "Message", message);
+            }
+        }
+        ContainerState::Running { started_at } => {
+            sheet.field(4, title, "Running");
+            sheet.field(6, "Started", &started_at.to_string());
+        }
+        ContainerState::Terminated(ended) => describe_ended(sheet, title, ended),
+    }
+}
+
+fn describe_ended(sheet: &mut Sheet, title: &str, ended: &Terminated) {
+    sheet.field(4, title, "Terminated");
+    sheet.field(6, "Reason", &ended.reason);
+    if let Some(message) = &ended.message {
+        sheet.field(6, "Message", message.trim_end());
+    }
+    sheet.field(6, "Exit Code", &ended.exit_code.to_string());
+    for (name, time) in [("Started", ended.started_at), ("Finished", ended.finished_at)] {
+        if let Some(time) = time {
+            sheet.field(6, name, &time.to_string());
+        }
+    }
+}
+
+fn describe_conditions(sheet: &mut Sheet, view: &PodView) {
+    let rows: Vec<Vec<String>> = view
+        .published
+        .status
+        .conditions
+        .iter()
+        .map(|c| {
+            let status = if c.status { "True" } else { "False" };
+            vec![
+                format!("  {}", c.kind),
+                status.to_owned(),
+                c.reason.clone().unwrap_or_default(),
+                c.message.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        sheet.line("Conditions:");
+        sheet.0.push_str(&trimmed(&table(Some(&["  Type", "Status", "Reason", "Message"]), &rows)));
+    }
+}
+
+fn describe_volumes(sheet: &mut Sheet, view: &PodView) {
+    if view.pod.spec.volumes.is_empty() {
+        return;
+    }
+    sheet.line("Volumes:");
+    for volume in &view.pod.spec.volumes {
+        sheet.line(&format!("  {}:", volume.name));
+        match &volume.source {
+            VolumeSource::EmptyDir { medium, size_limit } => {
+                sheet.field(4, "Type", "EmptyDir (lives as long as the Pod)");
+                sheet.field(4, "Medium", if *medium == Medium::Memory { "Memory" } else { "" });
+                let limit = size_limit.as_ref().map_or_else(|| "<unset>".to_owned(), ToString::to_string);
+                sheet.field(4, "SizeLimit", &limit);
+            }
+            VolumeSource::HostPath { path, kind } => {
+                sheet.field(4, "Type", "HostPath (a path of the host)");
+                sheet.field(4, "Path", path);
+                sheet.field(4, "HostPathType", &format!("{kind:?}"));
+            }
+        }
+    }
+}
+
+fn describe_events(sheet: &mut Sheet, view: &PodView, now: Timestamp) {
+    let rows: Vec<Vec<String>> = view
+        .published
+        .events
+        .iter()
+        .map(|event| {
+            let last = age(since(event.last, now));
+            let when = match event.count {
+                1 => last,
+                n => format!("{last} (x{n} over {})", age(since(event.first, now))),
+            };
+            let from = event.field_path.clone().unwrap_or_default();
+            vec![format!("  {:?}", event.kind), event.reason.clone(), when, from, event.message.clone()]
+        })
+        .collect();
+    if rows.is_empty() {
+        sheet.field(0, "Events", "<none>");
+        return;
+    }
+    sheet.line("Events:");
+    sheet.0.push_str(&trimmed(&table(Some(&["  Type", "Reason", "Age", "About", "Message"]), &rows)));
+}
+
+/// Removes blanks at the ends of lines.
+fn trimmed(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}

@@ -1,0 +1,185 @@
+//! `podrun get pods`.
+
+use std::os::fd::AsFd as _;
+
+use anstream::{print, println};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use podrun_engine::{Client, Engine, Message, PodView};
+use podrun_spec::to_yaml;
+use serde_json::{Value, json};
+
+use crate::cli::{GetArgs, Global, OutputFormat};
+use crate::exit_code::Code;
+use crate::output::{age, now, since, table};
+use crate::report::{CommandError, CommandResult};
+use crate::{context, jsonpath};
+
+mod selector;
+mod summary;
+
+use self::selector::Selector;
+pub(crate) use self::summary::summary;
+
+pub(crate) fn run(global: &Global, args: &GetArgs) -> CommandResult {
+    let engine = context::engine(global)?;
+    let selector = match &args.selector {
+        Some(text) => Selector::parse(text)
+            .map_err(|message| CommandError::new(Code::Usage, format!("--selector: {message}")))?,
+        None => Selector::default(),
+    };
+    // A Pod whose supervisor was killed gets a new one by being looked at.
+    if nix::unistd::geteuid().is_root() {
+        engine.revive()?;
+    }
+    let names = context::pod_names(&args.what);
+    let views = select(&engine, global, args, &names, &selector)?;
+    let single = names.len() == 1;
+    if args.watch {
+        return watch(&engine, args, views);
+    }
+    if views.is_empty() && args.output.as_ref().is_none_or(|o| *o == OutputFormat::Wide) {
+        let place = if args.all_namespaces { String::new() } else { format!(" in {} namespace", global.namespace) };
+        anstream::eprintln!("No resources found{place}.");
+        return Ok(Code::Ok);
+    }
+    print_views(args, &views, single, !args.no_headers)?;
+    Ok(Code::Ok)
+}
+
+fn select(
+    engine: &Engine,
+    global: &Global,
+    args: &GetArgs,
+    names: &[String],
+    selector: &Selector,
+) -> Result<Vec<PodView>, CommandError> {
+    if names.is_empty() {
+        let mut views = engine.pods()?;
+        views.retain(|view| {
+            let meta = &view.pod.meta;
+            (args.all_namespaces || meta.namespace == global.namespace) && selector.matches(&meta.labels)
+        });
+        return Ok(views);
+    }
+    names.iter().map(|name| Ok(engine.pod(&global.namespace, name)?)).collect()
+}
+
+fn print_views(args: &GetArgs, views: &[PodView], single: bool, header: bool) -> Result<(), CommandError> {
+    match &args.output {
+        None => print!("{}", rows(args, views, header)),
+        Some(OutputFormat::Wide) => print!("{}", rows(args, views, header)),
+        Some(OutputFormat::Name) => views.iter().for_each(|view| println!("pod/{}", view.pod.meta.name)),
+        Some(OutputFormat::Json) => println!("{:#}", document(views, single)),
+        Some(OutputFormat::Yaml) => print!("{}", to_yaml(&document(views, single))),
+        Some(OutputFormat::JsonPath(template)) => {
+            let text = jsonpath::render(template, &document(views, single))
+                .map_err(|message| CommandError::new(Code::Usage, format!("jsonpath: {message}")))?;
+            print!("{text}");
+        }
+    }
+    Ok(())
+}
+
+/// Returns the `v1 Pod` as it stands: what was asked for, and its status.
+pub(crate) fn pod_document(view: &PodView) -> Value {
+    let meta = &view.pod.meta;
+    let deletion =
+        view.published.deletion.map(|d| (d.at, i64::try_from(d.grace_seconds).unwrap_or(i64::MAX)));
+    view.wire
+        .with_metadata(&meta.uid, view.created, meta.generation, deletion)
+        .with_status(&view.published.status)
+        .to_json()
+}
+
+fn document(views: &[PodView], single: bool) -> Value {
+    match views {
+        [view] if single => pod_document(view),
+        views => json!({
+            "apiVersion": "v1",
+            "kind": "List",
+            "items": views.iter().map(pod_document).collect::<Vec<_>>(),
+            "metadata": { "resourceVersion": "" },
+        }),
+    }
+}
+
+fn rows(args: &GetArgs, views: &[PodView], header: bool) -> String {
+    let wide = args.output == Some(OutputFormat::Wide);
+    let mut head = vec!["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
+    if args.all_namespaces {
+        head.insert(0, "NAMESPACE");
+    }
+    if wide {
+        head.extend(["IP", "NODE", "QOS", "UID"]);
+    }
+    let lines: Vec<Vec<String>> = views
+        .iter()
+        .map(|view| {
+            let summary = summary(view, now());
+            let mut line = vec![
+                view.pod.meta.name.clone(),
+                format!("{}/{}", summary.ready, summary.total),
+                summary.status,
+                summary.restarts,
+                age(since(view.created, now())),
+            ];
+            if args.all_namespaces {
+                line.insert(0, view.pod.meta.namespace.clone());
+            }
+            if wide {
+                let status = &view.published.status;
+                line.extend([
+                    status.pod_ips.first().cloned().unwrap_or_else(|| "<none>".to_owned()),
+                    view.options.node_name.clone(),
+                    format!("{:?}", status.qos_class),
+                    view.pod.meta.uid.clone(),
+                ]);
+            }
+            line
+        })
+        .collect();
+    table(header.then_some(head.as_slice()), &lines)
+}
+
+/// Prints the Pods, then each again when it changes, until all have ended or the command is interrupted.
+fn watch(engine: &Engine, args: &GetArgs, views: Vec<PodView>) -> CommandResult {
+    print_views(args, &views, true, !args.no_headers)?;
+    let mut watched: Vec<(PodView, Client)> = Vec::new();
+    for view in views {
+        if view.supervised {
+            let mut client = engine.connect(&view.pod)?;
+            client.watch()?;
+            watched.push((view, client));
+        }
+    }
+    while !watched.is_empty() {
+        if !watched.iter().any(|(_, client)| client.has_buffered()) {
+            let mut fds: Vec<PollFd<'_>> =
+                watched.iter().map(|(_, client)| PollFd::new(client.as_fd(), PollFlags::POLLIN)).collect();
+            // An error shows itself at the read.
+            let _ = poll(&mut fds, PollTimeout::NONE);
+        }
+        let mut still = Vec::new();
+        for (mut view, mut client) in watched {
+            let mut open = true;
+            while open && (client.has_buffered() || super::run::readable(&client)) {
+                match client.next() {
+                    Ok(Some(Message::Status { status, deletion })) => {
+                        if *status != view.published.status || deletion != view.published.deletion {
+                            view.published.status = *status;
+                            view.published.deletion = deletion;
+                            print_views(args, std::slice::from_ref(&view), true, false)?;
+                        }
+                    }
+                    Ok(Some(Message::Finished { .. }) | None) | Err(_) => open = false,
+                    Ok(Some(_)) => {}
+                }
+            }
+            if open {
+                still.push((view, client));
+            }
+        }
+        watched = still;
+    }
+    Ok(Code::Ok)
+}

@@ -1,0 +1,12 @@
+//! One file for each verb.
+
+pub(crate) mod completion;
+pub(crate) mod delete;
+pub(crate) mod describe;
+pub(crate) mod doctor;
+pub(crate) mod get;
+pub(crate) mod image;
+pub(crate) mod logs;
+pub(crate) mod plan;
+pub(crate) mod run;
+pub(crate) mod version;

@@ -1,0 +1,346 @@
+//! `podrun run`: create Pods and follow them to their end.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::time::Instant;
+
+use anstream::{eprintln, println};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use podrun_engine::{Client, Engine, EventRecord, Message, PodView};
+use podrun_spec::status::{ContainerState, Phase, PodStatus};
+
+use crate::cli::{Global, RunArgs};
+use crate::exit_code::Code;
+use crate::follow::{Changes, ContainerLog, Lines};
+use crate::report::{CommandError, CommandResult, warning};
+use crate::{context, report};
+
+pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
+    let begun = Instant::now();
+    let engine = context::engine(global)?;
+    let options = context::options(&args.node, args.rm)?;
+    let manifest = context::manifest_with_pods(&args.file)?;
+    // All or none: nothing is made while one of them cannot be.
+    for parsed in &manifest.pods {
+        let plan = engine.plan(&parsed.pod, &options)?;
+        for limit in plan.unenforced {
+            warning(&format!("{}: {} is not enforced: {}", limit.object, limit.value, limit.why));
+        }
+    }
+    let mut views = Vec::new();
+    for parsed in manifest.pods {
+        let created = engine.create(parsed.pod, parsed.wire, manifest.objects.clone(), options.clone());
+        match created.and_then(|view| launch(&engine, view)) {
+            Ok(view) => views.push(view),
+            Err(error) => {
+                undo(&engine, &views);
+                return Err(error.into());
+            }
+        }
+    }
+    if args.detach {
+        for view in &views {
+            println!("pod/{} created", view.pod.meta.name);
+        }
+        return Ok(Code::Ok);
+    }
+    Follower::new(&engine, views, args.quiet, begun)?.follow()
+}
+
+/// Starts the supervisor; a Pod whose supervisor cannot be started is not left behind.
+fn launch(engine: &Engine, view: PodView) -> podrun_engine::Result<PodView> {
+    match engine.launch(&view.pod.meta.uid) {
+        Ok(()) => Ok(view),
+        Err(error) => {
+            if let Err(also) = engine.remove(&view) {
+                warning(&report::chain(&also));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Takes back the Pods that were made before one could not be.
+fn undo(engine: &Engine, views: &[PodView]) {
+    for view in views {
+        let ended = engine.connect(&view.pod).and_then(|mut client| client.delete(Some(0)));
+        if let Err(error) = ended {
+            warning(&report::chain(&error));
+        }
+    }
+}
+
+/// One Pod that is followed.
+struct Followed {
+    view: PodView,
+    client: Option<Client>,
+    logs: Vec<(String, ContainerLog, Lines)>,
+    status: PodStatus,
+}
+
+/// All Pods of the manifest, until they have ended.
+struct Follower<'a> {
+    engine: &'a Engine,
+    pods: Vec<Followed>,
+    changes: Changes,
+    signals: SignalFd,
+    interrupts: u32,
+    quiet: bool,
+    begun: Instant,
+}
+
+impl<'a> Follower<'a> {
+    fn new(engine: &'a Engine, views: Vec<PodView>, quiet: bool, begun: Instant) -> Result<Self, CommandError> {
+        let failed = |what: &str, error: std::io::Error| CommandError::new(Code::Engine, format!("{what}: {error}"));
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGINT);
+        set.add(Signal::SIGTERM);
+        set.thread_block().map_err(|errno| failed("block signals", errno.into()))?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .map_err(|errno| failed("open a signalfd", errno.into()))?;
+        let changes = Changes::new().map_err(|error| failed("open inotify", error))?;
+        let mut pods = Vec::new();
+        for view in views {
+            let logs = view
+                .pod
+                .spec
+                .all_containers()
+                .map(|(_, c)| {
+                    (c.name.clone(), ContainerLog::new(engine.log_dir(&view.pod, &c.name)), Lines::default())
+                })
+                .collect();
+            let mut pod = Followed { client: None, logs, status: PodStatus::default(), view };
+            pod.watch(engine);
+            pods.push(pod);
+        }
+        Ok(Self { engine, pods, changes, signals, interrupts: 0, quiet, begun })
+    }
+
+    fn follow(mut self) -> CommandResult {
+        while self.pods.iter().any(|pod| pod.client.is_some()) {
+            self.wait();
+            self.changes.clear();
+            self.take_signals();
+            for index in 0..self.pods.len() {
+                self.take_messages(index);
+            }
+            self.print_logs(false);
+        }
+        self.print_logs(true);
+        Ok(self.code())
+    }
+
+    /// Waits until a supervisor speaks, a log grows or a signal comes.
+    fn wait(&self) {
+        let clients: Vec<&Client> = self.pods.iter().filter_map(|pod| pod.client.as_ref()).collect();
+        if clients.iter().any(|client| client.has_buffered()) {
+            return;
+        }
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.changes.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(clients.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
+        // EINTR: the loop looks at everything anyway.
+        let _ = poll(&mut fds, PollTimeout::NONE);
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(_)) = self.signals.read_signal() {
+            self.interrupts += 1;
+            let grace = if self.interrupts == 1 { None } else { Some(0) };
+            if !self.quiet {
+                let text = if grace.is_none() { "stopping; once more kills at once" } else { "killing" };
+                eprintln!("{text}");
+            }
+            for pod in &mut self.pods {
+                if let Some(Err(error)) = pod.client.as_mut().map(|client| client.request_delete(grace)) {
+                    warning(&report::chain(&error));
+                }
+            }
+        }
+    }
+
+    fn take_messages(&mut self, index: usize) {
+        let (quiet, begun, several) = (self.quiet, self.begun, self.pods.len() > 1);
+        let pod = &mut self.pods[index];
+        loop {
+            let Some(client) = &mut pod.client else { return };
+            if !client.has_buffered() && !readable(client) {
+                return;
+            }
+            match client.next() {
+                Ok(Some(Message::Status { status, .. })) => pod.status = *status,
+                Ok(Some(Message::Event { event })) if !quiet => {
+                    print_event(&event, begun, several.then_some(pod.view.pod.meta.name.as_str()));
+                }
+                Ok(Some(Message::Finished { .. })) => pod.client = None,
+                Ok(Some(Message::Event { .. } | Message::Ok)) => {}
+                Ok(Some(Message::Error { message })) => warning(&message),
+                // The supervisor was killed. The Pod goes on, and so does the next supervisor.
+                Ok(None) | Err(_) => pod.watch_again(self.engine),
+            }
+        }
+    }
+
+    fn print_logs(&mut self, last: bool) {
+        let several = self.pods.len() > 1;
+        let mut output = anstream::stdout().lock();
+        for pod in &mut self.pods {
+            let name = &pod.view.pod.meta.name;
+            for (container, log, lines) in &mut pod.logs {
+                self.changes.watch(log.dir());
+                let entries = match log.read_new() {
+                    Ok(entries) => entries,
+                    Err(error) => {
+                        warning(&format!("read the log of {container}: {error}"));
+                        continue;
+                    }
+                };
+                let finished = last.then(|| lines.finish()).flatten();
+                let complete: Vec<Vec<u8>> = entries.iter().filter_map(|e| lines.add(e)).chain(finished).collect();
+                let prefix = if several { format!("[{name}/{container}] ") } else { format!("[{container}] ") };
+                for line in complete {
+                    // A reader that has gone away (`| head`) wants no more.
+                    let written = output
+                        .write_all(prefix.as_bytes())
+                        .and_then(|()| output.write_all(&line))
+                        .and_then(|()| output.write_all(b"\n"));
+                    if written.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn code(&self) -> Code {
+        if self.interrupts > 0 {
+            return Code::Interrupted;
+        }
+        self.pods.iter().map(|pod| exit_code(&pod.status)).find(|code| *code != Code::Ok).unwrap_or(Code::Ok)
+    }
+}
+
+impl Followed {
+    /// Connects to the supervisor and asks for its messages.
+    fn watch(&mut self, engine: &Engine) {
+        let connected = engine.connect(&self.view.pod).and_then(|mut client| {
+            client.watch()?;
+            Ok(client)
+        });
+        self.client = match connected {
+            Ok(client) => Some(client),
+            Err(error) => {
+                // A Pod that ended before it could be watched has left its last status.
+                match engine.pod(&self.view.pod.meta.namespace, &self.view.pod.meta.name) {
+                    Ok(view) => self.status = view.published.status,
+                    Err(_) => warning(&report::chain(&error)),
+                }
+                None
+            }
+        };
+    }
+
+    /// Starts another supervisor where the Pod should have one.
+    fn watch_again(&mut self, engine: &Engine) {
+        self.client = None;
+        let (namespace, name) = (&self.view.pod.meta.namespace, &self.view.pod.meta.name);
+        let Ok(view) = engine.pod(namespace, name) else { return };
+        let ended = view.published.status.phase.is_terminal();
+        self.status = view.published.status;
+        if ended {
+            return;
+        }
+        if !view.supervised
+            && let Err(error) = engine.launch(&view.pod.meta.uid)
+        {
+            warning(&report::chain(&error));
+            return;
+        }
+        self.watch(engine);
+    }
+}
+
+pub(crate) fn readable(client: &Client) -> bool {
+    let mut fds = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+fn print_event(event: &EventRecord, begun: Instant, pod: Option<&str>) {
+    let about = event
+        .field_path
+        .as_deref()
+        .and_then(|path| Some(path.split_once('{')?.1.trim_end_matches('}')))
+        .unwrap_or_default();
+    let pod = pod.map(|pod| format!("{pod}  ")).unwrap_or_default();
+    let seconds = begun.elapsed().as_secs_f64();
+    let style = match event.kind {
+        podrun_engine::EventKind::Normal => anstyle::Style::new(),
+        podrun_engine::EventKind::Warning => anstyle::AnsiColor::Yellow.on_default(),
+    };
+    eprintln!("{seconds:>8.3}s  {pod}{style}{:<12}{style:#} {about:<12} {}", event.reason, event.message);
+}
+
+/// Returns the code of the container that failed first.
+fn exit_code(status: &PodStatus) -> Code {
+    if status.phase == Phase::Succeeded {
+        return Code::Ok;
+    }
+    let statuses = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let failed: BTreeMap<_, _> = statuses
+        .filter_map(|container| match &container.state {
+            ContainerState::Terminated(ended) if ended.exit_code != 0 => Some((ended.finished_at, ended.exit_code)),
+            _ => None,
+        })
+        .rev()
+        .collect();
+    match failed.values().next().map(|&code| u8::try_from(code & 0xff).unwrap_or(1)) {
+        Some(code) if code != 0 => Code::Container(code),
+        _ => Code::Failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use podrun_spec::status::{ContainerStatus, Terminated};
+    use podrun_spec::time::Timestamp;
+
+    use super::*;
+
+    fn ended(name: &str, exit_code: i32, second: i64) -> ContainerStatus {
+        ContainerStatus {
+            name: name.into(),
+            state: ContainerState::Terminated(Terminated {
+                exit_code,
+                reason: "Error".into(),
+                message: None,
+                started_at: None,
+                finished_at: Some(Timestamp::from_unix_seconds(second)),
+                container_id: String::new(),
+            }),
+            last_state: None,
+            ready: false,
+            started: false,
+            restart_count: 0,
+            image: String::new(),
+            image_id: String::new(),
+            container_id: String::new(),
+            volume_mounts: Vec::new(),
+            user: None,
+        }
+    }
+
+    #[test]
+    fn the_first_failure_gives_the_code() {
+        let mut status = PodStatus { phase: Phase::Failed, ..PodStatus::default() };
+        status.container_statuses = vec![ended("a", 3, 20), ended("b", 0, 5), ended("c", 137, 10)];
+        assert_eq!(exit_code(&status), Code::Container(137));
+        status.phase = Phase::Succeeded;
+        assert_eq!(exit_code(&status), Code::Ok);
+        assert_eq!(exit_code(&PodStatus::default()), Code::Failure);
+    }
+}

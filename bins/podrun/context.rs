@@ -1,0 +1,115 @@
+//! What every command starts from: the engine, the manifest, the way Pods are run here.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use podrun_engine::{Engine, Paths, PodOptions};
+use podrun_plan::facts::UnenforcedLimits;
+use podrun_spec::Manifest;
+
+use crate::cli::{Global, NodeArgs, Unenforced};
+use crate::exit_code::Code;
+use crate::report::CommandError;
+
+/// Name of the init program, which is installed beside this one.
+const INIT: &str = "podrun-init";
+
+/// Returns the engine of the state directories that the command line names.
+pub(crate) fn engine(global: &Global) -> Result<Engine, CommandError> {
+    let paths = match &global.root {
+        Some(root) => {
+            let root = std::path::absolute(root).map_err(|error| CommandError::io("resolve", root, &error))?;
+            Paths::below(&root)
+        }
+        None => Paths::system(),
+    };
+    Ok(Engine::new(paths, init_program()?))
+}
+
+/// Returns the path of the init program: the sibling of this one.
+fn init_program() -> Result<PathBuf, CommandError> {
+    let own = std::env::current_exe()
+        .map_err(|error| CommandError::io("find", Path::new("/proc/self/exe"), &error))?;
+    Ok(own.with_file_name(INIT))
+}
+
+/// Reads a manifest; `-` is standard input.
+pub(crate) fn manifest(file: &str) -> Result<Manifest, CommandError> {
+    let (name, text) = if file == "-" {
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| CommandError::io("read", Path::new("standard input"), &error))?;
+        ("<stdin>", text)
+    } else {
+        let text =
+            std::fs::read_to_string(file).map_err(|error| CommandError::io("read", Path::new(file), &error))?;
+        (file, text)
+    };
+    Ok(podrun_spec::parse(name, &text)?)
+}
+
+/// Returns a manifest that has at least one Pod.
+pub(crate) fn manifest_with_pods(file: &str) -> Result<Manifest, CommandError> {
+    let manifest = manifest(file)?;
+    if manifest.pods.is_empty() {
+        return Err(CommandError::new(Code::Invalid, format!("{file}: the manifest has no Pod")));
+    }
+    Ok(manifest)
+}
+
+/// Returns how Pods are run here.
+pub(crate) fn options(node: &NodeArgs, remove_when_finished: bool) -> Result<PodOptions, CommandError> {
+    let node_name = match &node.node_name {
+        Some(name) => name.clone(),
+        None => nix::unistd::gethostname()
+            .map_err(|errno| CommandError::new(Code::Engine, format!("read the host name: {errno}")))?
+            .to_string_lossy()
+            .to_lowercase(),
+    };
+    Ok(PodOptions {
+        node_name,
+        unenforced_limits: match node.unenforced_limits {
+            Unenforced::Refuse => UnenforcedLimits::Refuse,
+            Unenforced::Warn => UnenforcedLimits::Warn,
+        },
+        pod_pids_limit: u64::try_from(node.pod_max_pids).ok().filter(|&limit| limit > 0),
+        memory_qos: node.memory_qos,
+        remove_when_finished,
+    })
+}
+
+/// Returns the names of `pod NAME`, `pods NAME...`, `pod/NAME`, `NAME`.
+pub(crate) fn pod_names(what: &[String]) -> Vec<String> {
+    const KINDS: [&str; 3] = ["pod", "pods", "po"];
+    let rest = match what.first() {
+        Some(first) if KINDS.contains(&first.as_str()) => &what[1..],
+        _ => what,
+    };
+    rest.iter()
+        .map(|name| match name.split_once('/') {
+            Some((kind, name)) if KINDS.contains(&kind) => name.to_owned(),
+            _ => name.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_are_named_in_every_way_that_kubectl_knows() {
+        let cases: [(&[&str], &[&str]); 5] = [
+            (&["pods"], &[]),
+            (&["pod", "a", "b"], &["a", "b"]),
+            (&["pod/a"], &["a"]),
+            (&["a"], &["a"]),
+            (&["po", "pods"], &["pods"]),
+        ];
+        for (what, names) in cases {
+            let what: Vec<String> = what.iter().map(ToString::to_string).collect();
+            assert_eq!(pod_names(&what), names, "{what:?}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Tables, ages and times, as kubectl prints them.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use podrun_spec::time::Timestamp;
+
+/// Formats rows under a header in columns three spaces apart. The last column is not padded.
+pub(crate) fn table(header: Option<&[&str]>, rows: &[Vec<String>]) -> String {
+    let header: Option<Vec<String>> = header.map(|h| h.iter().map(ToString::to_string).collect());
+    let lines: Vec<&Vec<String>> = header.iter().chain(rows).collect();
+    let columns = lines.iter().map(|line| line.len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max())
+        .map(Option::unwrap_or_default)
+        .collect();
+    let mut text = String::new();
+    for line in lines {
+        for (column, cell) in line.iter().enumerate() {
+            if column + 1 == line.len() {
+                text.push_str(cell);
+            } else {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{cell:<width$}   ", width = widths[column]);
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Returns a duration in at most two units, as kubectl's AGE column: `45s`, `3m12s`, `5h`, `2d3h`.
+pub(crate) fn age(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let two = |big: u64, unit: char, small: u64, small_unit: char| {
+        if small == 0 { format!("{big}{unit}") } else { format!("{big}{unit}{small}{small_unit}") }
+    };
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..600 => two(minutes, 'm', seconds % 60, 's'),
+        600..10_800 => format!("{minutes}m"),
+        10_800..28_800 => two(hours, 'h', minutes % 60, 'm'),
+        28_800..172_800 => format!("{hours}h"),
+        172_800..691_200 => two(days, 'd', hours % 24, 'h'),
+        691_200..63_072_000 => format!("{days}d"),
+        _ => two(days / 365, 'y', days % 365, 'd'),
+    }
+}
+
+/// Returns the time since a timestamp; zero for one in the future.
+pub(crate) fn since(timestamp: Timestamp, now: Timestamp) -> Duration {
+    Duration::from_nanos(u64::try_from(now.0 - timestamp.0).unwrap_or(0))
+}
+
+/// Returns the present time.
+pub(crate) fn now() -> Timestamp {
+    Timestamp(i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX))
+}
+
+/// Returns bytes in decimal units: `2.1MB`.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{count}B"),
+        _ if value < 9.95 => format!("{value:.1}{}", UNITS[unit]),
+        _ => format!("{value:.0}{}", UNITS[unit]),
+    }
+}
+
+/// Reads a duration of one or more numbers with units: `30s`, `1h30m`, `500ms`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("expected a duration such as 30s, 5m or 1h30m, got {text:?}");
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| digits + n);
+        let part = match &rest[digits..unit_end] {
+            "ms" => Duration::from_millis(number),
+            "s" => Duration::from_secs(number),
+            "m" => Duration::from_secs(number.saturating_mul(60)),
+            "h" => Duration::from_secs(number.saturating_mul(3600)),
+            "d" => Duration::from_secs(number.saturating_mul(86_400)),
+            _ => return Err(wrong()),
+        };
+        total = total.saturating_add(part);
+        rest = &rest[unit_end..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+/// Reads an RFC 3339 time.
+pub(crate) fn rfc3339(text: &str) -> Result<Timestamp, String> {
+    let time: jiff::Timestamp = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    i64::try_from(time.as_nanosecond()).map(Timestamp).map_err(|_| "out of range".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_have_at_most_two_units() {
+        let cases = [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (192, "3m12s"),
+            (3600, "60m"),
+            (10_860, "3h1m"),
+            (90_000, "25h"),
+            (180_000, "2d2h"),
+            (864_000, "10d"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(age(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn durations_are_read_with_their_units() {
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "5", "s", "5x", "-5s"] {
+            duration(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = vec![vec!["a".to_owned(), "long".to_owned()], vec!["bbbbb".to_owned(), "x".to_owned()]];
+        assert_eq!(table(Some(&["NAME", "Y"]), &rows), "NAME    Y\na       long\nbbbbb   x\n");
+    }
+
+    #[test]
+    fn bytes_have_two_digits() {
+        assert_eq!([0, 999, 1000, 2_140_000, 99_400_000].map(bytes), ["0B", "999B", "1.0kB", "2.1MB", "99MB"]);
+    }
+}

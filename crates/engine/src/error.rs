@@ -1,0 +1,103 @@
+//! What can go wrong in the engine.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A result of the engine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the engine. The text names the attempt and its object; the cause is its source.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or directory could not be used.
+    #[error("{verb} {}", path.display())]
+    Io {
+        /// What was attempted.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The errno.
+        source: io::Error,
+    },
+    /// A Pod of that name exists.
+    #[error("pod \"{namespace}/{name}\" already exists")]
+    AlreadyExists {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// No Pod of that name exists.
+    #[error("pod \"{namespace}/{name}\" not found")]
+    NotFound {
+        /// The namespace.
+        namespace: String,
+        /// The name.
+        name: String,
+    },
+    /// A file of state does not hold what it should.
+    #[error("read state in {}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The host cannot do what the Pod asks for.
+    #[error("{}", faults.join("; "))]
+    Unplannable {
+        /// Each thing that cannot be done.
+        faults: Vec<String>,
+    },
+    /// The host lacks something that every Pod needs.
+    #[error("{what}")]
+    Host {
+        /// What is missing.
+        what: String,
+    },
+    /// The Pod's supervisor did not answer.
+    #[error("reach the supervisor of pod \"{name}\"")]
+    Unreachable {
+        /// The Pod.
+        name: String,
+        /// The errno.
+        source: io::Error,
+    },
+    /// The supervisor answered something else than was asked.
+    #[error("supervisor of pod \"{name}\" answered: {answer}")]
+    Refused {
+        /// The Pod.
+        name: String,
+        /// What it said.
+        answer: String,
+    },
+    /// A process could not be started.
+    #[error("start the supervisor")]
+    Launch {
+        /// The errno.
+        source: io::Error,
+    },
+    /// The threads of this process could not be counted.
+    #[error("count the threads of this process")]
+    Threads(#[source] podrun_namespaces::Error),
+    /// Something of a Pod could not be removed.
+    #[error("remove what is left of the pod: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Remove(Vec<podrun_sandbox::SandboxError>),
+    /// The image store could not be used.
+    #[error("use the image store")]
+    Image(#[source] podrun_image::Error),
+    /// The cgroup hierarchy could not be used.
+    #[error("use cgroup v2")]
+    Cgroup(#[source] podrun_cgroups::Error),
+}
+
+impl Error {
+    pub(crate) fn io(verb: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { verb, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn corrupt(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Corrupt { path: path.to_owned(), source: source.into() }
+    }
+}

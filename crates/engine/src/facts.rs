@@ -1,0 +1,116 @@
+//! Finding out about this host.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use nix::sys::resource::{Resource, getrlimit};
+use podrun_cgroups::{Availability, Controller, Facts, Hierarchy, availability};
+use podrun_plan::facts::{CgroupFacts, ControllerFact, HostFacts};
+
+use crate::error::{Error, Result};
+use crate::paths::Paths;
+use crate::record::PodOptions;
+
+/// Cgroup below which each Pod gets its own.
+pub(crate) const CGROUP_PARENT: &str = "podrun";
+
+/// Bit of CAP_SYS_RESOURCE (capabilities(7)).
+const SYS_RESOURCE: u32 = 24;
+
+/// Asks the kernel for everything that a plan depends on.
+pub(crate) fn host_facts(paths: &Paths, options: &PodOptions) -> Result<HostFacts> {
+    let (_, nofile_hard) = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_err(|errno| Error::io("read limits of", Path::new("/proc/self/limits"), errno.into()))?;
+    Ok(HostFacts {
+        run_dir: paths.run.clone(),
+        data_dir: paths.data.clone(),
+        node_name: options.node_name.clone(),
+        cgroup: cgroup_facts()?,
+        memory_bytes: memory_bytes()?,
+        huge_page_sizes: huge_page_sizes(),
+        last_capability: read_number("/proc/sys/kernel/cap_last_cap")?,
+        pod_pids_limit: options.pod_pids_limit,
+        unenforced_limits: options.unenforced_limits,
+        memory_qos: options.memory_qos,
+        sys_resource: effective_capabilities()? & (1 << SYS_RESOURCE) != 0,
+        nofile_hard,
+    })
+}
+
+fn cgroup_facts() -> Result<CgroupFacts> {
+    let hierarchy = Hierarchy::find().map_err(Error::Cgroup)?;
+    let root = hierarchy.open_root().map_err(Error::Cgroup)?;
+    let facts = Facts::read(&root).map_err(Error::Cgroup)?;
+    let controllers = Controller::ALL
+        .iter()
+        .map(|&controller| {
+            let fact = match availability(controller, &facts) {
+                Availability::Available => ControllerFact::Available,
+                missing => ControllerFact::Missing(missing.to_string()),
+            };
+            (controller.name().to_owned(), fact)
+        })
+        .collect::<BTreeMap<_, _>>();
+    Ok(CgroupFacts { mount: hierarchy.mount, parent: CGROUP_PARENT.to_owned(), controllers })
+}
+
+fn memory_bytes() -> Result<u64> {
+    let path = Path::new("/proc/meminfo");
+    let text = read(path)?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .map(|kib| kib * 1024)
+        .ok_or_else(|| Error::corrupt(path, "no line MemTotal"))
+}
+
+/// Returns the sizes as the files of the hugetlb controller spell them: `2MB`, `1GB`.
+fn huge_page_sizes() -> Vec<String> {
+    // Without the directory the kernel has no huge pages.
+    let Ok(entries) = fs::read_dir("/sys/kernel/mm/hugepages") else { return Vec::new() };
+    let mut sizes: Vec<u64> = entries
+        .filter_map(|entry| {
+            entry.ok()?.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()
+        })
+        .collect();
+    sizes.sort_unstable();
+    sizes.into_iter().map(huge_page_name).collect()
+}
+
+fn huge_page_name(kib: u64) -> String {
+    match kib {
+        kib if kib >= 1 << 20 => format!("{}GB", kib >> 20),
+        kib if kib >= 1 << 10 => format!("{}MB", kib >> 10),
+        kib => format!("{kib}KB"),
+    }
+}
+
+fn effective_capabilities() -> Result<u64> {
+    let path = Path::new("/proc/self/status");
+    let text = read(path)?;
+    text.lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+        .ok_or_else(|| Error::corrupt(path, "no line CapEff"))
+}
+
+fn read_number(path: &str) -> Result<u8> {
+    let path = Path::new(path);
+    read(path)?.trim().parse().map_err(|source: std::num::ParseIntError| Error::corrupt(path, source))
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|source| Error::io("read", path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_pages_are_named_as_their_cgroup_files() {
+        assert_eq!(
+            [64, 2048, 1 << 20].map(huge_page_name),
+            ["64KB".to_owned(), "2MB".to_owned(), "1GB".to_owned()]
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Where state is kept, and how its files are written.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The two directories of state.
+///
+/// `run` holds sockets and belongs on a tmpfs; `data` holds what lasts: images, Pods, volumes, logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// `/run/podrun`, or `<root>/run`.
+    pub run: PathBuf,
+    /// `/var/lib/podrun`, or `<root>/data`.
+    pub data: PathBuf,
+}
+
+impl Paths {
+    /// Returns the places of a machine-wide installation.
+    pub fn system() -> Self {
+        Self { run: PathBuf::from("/run/podrun"), data: PathBuf::from("/var/lib/podrun") }
+    }
+
+    /// Returns both directories below one root, so that many can exist side by side.
+    pub fn below(root: &Path) -> Self {
+        Self { run: root.join("run"), data: root.join("data") }
+    }
+
+    /// Returns the directory of live state of a Pod's supervisor: its socket and its lock.
+    ///
+    /// The sandbox has a directory of its own, `<run>/pods/<uid>`, which goes when the sandbox goes.
+    pub fn supervisor(&self, uid: &str) -> PathBuf {
+        self.run.join("supervisors").join(uid)
+    }
+
+    /// Returns the directory of lasting state of a Pod.
+    pub fn pod_data(&self, uid: &str) -> PathBuf {
+        self.data.join("pods").join(uid)
+    }
+
+    /// Returns the directory of the image store.
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    /// Returns the directory of the logs of a Pod.
+    pub fn pod_logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.data.join("logs").join(format!("{namespace}_{name}_{uid}"))
+    }
+
+    /// Makes both directories, readable by their owner alone.
+    ///
+    /// # Errors
+    /// Any errno of mkdir(2), with the path.
+    pub fn create(&self) -> Result<()> {
+        for dir in [&self.run, &self.data] {
+            create_private_dir(dir)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a directory of mode 0700 and what is missing above it; fine if it is there.
+pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| Error::io("create directory", path, source))
+}
+
+/// Replaces a file in one step: a reader sees the old text or the new one, also after a crash of this process.
+///
+/// `durable` also waits for the disk, so that the text survives a crash of the machine.
+pub(crate) fn write_atomically(path: &Path, content: &[u8], durable: bool) -> Result<()> {
+    let tmp = path.with_extension("tmp");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&tmp)
+        .map_err(|source| Error::io("create", &tmp, source))?;
+    file.write_all(content).map_err(|source| Error::io("write", &tmp, source))?;
+    if durable {
+        file.sync_all().map_err(|source| Error::io("sync", &tmp, source))?;
+    }
+    fs::rename(&tmp, path).map_err(|source| Error::io("rename to", path, source))?;
+    if durable && let Some(dir) = path.parent() {
+        File::open(dir)
+            .and_then(|d| d.sync_all())
+            .map_err(|source| Error::io("sync directory", dir, source))?;
+    }
+    Ok(())
+}
+
+/// Removes a file; fine if it is not there.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_holds_both_directories() {
+        let paths = Paths::below(Path::new("/x"));
+        assert_eq!(paths.supervisor("u"), Path::new("/x/run/supervisors/u"));
+        assert_eq!(paths.pod_logs("ns", "p", "u"), Path::new("/x/data/logs/ns_p_u"));
+    }
+
+    #[test]
+    fn writing_replaces_the_whole_text_and_leaves_no_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        write_atomically(&path, b"a long first text", false).unwrap();
+        write_atomically(&path, b"second", true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,80 @@
+//! What is said on a supervisor's socket: one JSON document per line.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use podrun_spec::status::PodStatus;
+use serde::{Deserialize, Serialize};
+
+use crate::events::EventRecord;
+use crate::record::Deletion;
+
+/// Name of the socket in the Pod's directory of live state.
+pub(crate) const SOCKET: &str = "supervisor.sock";
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "camelCase")]
+pub(crate) enum Request {
+    /// Answered by every status and event from now on, the present status first, until the Pod has ended.
+    Watch,
+    /// Answered by `Ok` once the wish is recorded.
+    #[serde(rename_all = "camelCase")]
+    Delete {
+        /// Seconds of grace; none takes the Pod's own.
+        grace_seconds: Option<u64>,
+    },
+}
+
+/// What a supervisor says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Message {
+    /// The status has changed.
+    #[serde(rename_all = "camelCase")]
+    Status {
+        /// The status.
+        status: Box<PodStatus>,
+        /// Set once the Pod is being deleted.
+        deletion: Option<Deletion>,
+    },
+    /// Something happened.
+    Event {
+        /// It, and how often it did.
+        event: EventRecord,
+    },
+    /// The Pod has ended and the supervisor with it.
+    Finished {
+        /// Whether the Pod and its records are gone.
+        removed: bool,
+    },
+    /// The wish is recorded.
+    Ok,
+    /// The line was not understood.
+    Error {
+        /// Why.
+        message: String,
+    },
+}
+
+/// A way to a socket that fits into the 108 bytes of a socket address, however deep its directory lies.
+pub(crate) struct SocketPath {
+    dir: File,
+    name: &'static str,
+}
+
+impl SocketPath {
+    pub(crate) fn new(dir: &Path) -> io::Result<Self> {
+        let dir = File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC).open(dir)?;
+        Ok(Self { dir, name: SOCKET })
+    }
+
+    /// Returns a path that is good while `self` lives, in this process.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{}", self.dir.as_raw_fd(), self.name))
+    }
+}
+

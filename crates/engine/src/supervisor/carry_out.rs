@@ -1,0 +1,296 @@
+//! Actions of the state machine, carried out.
+
+use podrun_image::pull::{image_to_pull, never_and_absent};
+use podrun_image::{Decision, PullPolicy as ImagePullPolicy, decide};
+use podrun_lifecycle::{Action, Input, StartFailure};
+use podrun_plan::facts::ImageFacts;
+use podrun_plan::model::{ContainerPlan, ContainerSetup};
+use podrun_plan::complete;
+use podrun_sandbox::{Sandbox, SandboxError, volumes};
+use podrun_spec::env::{NodeFacts, assemble_env};
+use podrun_spec::model::{ContainerKind, PullPolicy};
+use podrun_spec::quantity::Quantity;
+
+use super::{Connection, Supervisor};
+
+impl Supervisor {
+    /// Carries one action out. Its answer is queued, now or when slow work is done.
+    pub(super) fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::PrepareVolumes => self.prepare_volumes(),
+            Action::CreateSandbox => self.create_sandbox(),
+            Action::EnsureImage { container } => self.ensure_image(container),
+            Action::Start { container, attempt } => self.start(container, attempt),
+            Action::SendStopSignal { container, attempt } => self.send_stop_signal(&container, attempt),
+            Action::Kill { container, attempt } => self.kill(&container, attempt),
+            Action::RemoveAttempt { container, attempt } => self.remove_attempt(&container, attempt),
+            Action::StopSandbox => self.stop_sandbox(),
+            Action::CleanUp => self.clean_up(),
+            Action::Emit(event) => self.emit(event),
+            Action::Finish { remove } => {
+                self.finished = true;
+                self.remove = remove;
+            }
+        }
+    }
+
+    fn prepare_volumes(&mut self) {
+        for volume in &self.plan.sandbox.volumes {
+            if let Err(error) = volumes::prepare(volume) {
+                let message = format!("MountVolume.SetUp failed for volume \"{}\" : {}", volume.name, chain(&error));
+                self.inputs.push_back(Input::VolumesFailed { message });
+                return;
+            }
+        }
+        self.inputs.push_back(Input::VolumesReady);
+    }
+
+    fn create_sandbox(&mut self) {
+        let created = Sandbox::create(&self.plan.sandbox, &self.init, &self.host.cgroup.mount)
+            .map_err(|error| chain(&error))
+            .and_then(|sandbox| self.connect(sandbox));
+        let input = match created {
+            Ok(()) => Input::SandboxReady { pod_ips: Vec::new() },
+            Err(message) => Input::SandboxFailed { message: format!("Failed to create pod sandbox: {message}") },
+        };
+        self.inputs.push_back(input);
+    }
+
+    /// Registers the sandbox's fds with the runtime and keeps it.
+    pub(super) fn connect(&mut self, sandbox: Sandbox) -> std::result::Result<(), String> {
+        let connection = Connection::new(&sandbox).map_err(|error| format!("watch the sandbox: {error}"))?;
+        self.connection = Some(connection);
+        self.sandbox = Some(sandbox);
+        self.stopping = false;
+        Ok(())
+    }
+
+    fn ensure_image(&mut self, container: String) {
+        let Some(plan) = self.plan.container(&container) else { return };
+        let input = match self.find_image(plan) {
+            Ok((image_id, facts)) => {
+                self.images.insert(container.clone(), facts);
+                Input::ImageReady { container, image_id, pulled: false }
+            }
+            Err((reason, message)) => Input::ImageFailed { container, reason: reason.to_owned(), message },
+        };
+        self.inputs.push_back(input);
+    }
+
+    /// Returns the image's id and what it says, or the waiting reason and its text.
+    fn find_image(&self, plan: &ContainerPlan) -> std::result::Result<(String, ImageFacts), (&'static str, String)> {
+        let (text, reference) = image_to_pull(&plan.image).map_err(|message| ("InvalidImageName", message))?;
+        let inspect = |error: podrun_image::Error| {
+            ("ImageInspectError", format!("Failed to inspect image \"{}\": {}", plan.image, chain(&error)))
+        };
+        let store = podrun_image::Store::open(&self.paths.images()).map_err(inspect)?;
+        let found = store.resolve(&reference).map_err(inspect)?;
+        let policy = match plan.pull_policy {
+            PullPolicy::Always => ImagePullPolicy::Always,
+            PullPolicy::IfNotPresent => ImagePullPolicy::IfNotPresent,
+            PullPolicy::Never => ImagePullPolicy::Never,
+        };
+        match (decide(policy, &reference, found.is_some()), found) {
+            (Decision::UsePresent | Decision::UseLocalOnly, Some(image)) => {
+                let config = image.config;
+                let facts = ImageFacts {
+                    id: image.id.to_string(),
+                    layers: image.layers,
+                    entrypoint: config.entrypoint,
+                    cmd: config.cmd,
+                    env: config.env,
+                    user: config.user,
+                    working_dir: config.working_dir,
+                    stop_signal: config.stop_signal.unwrap_or_default(),
+                };
+                Ok((image.id.to_string(), facts))
+            }
+            (Decision::NeverAndAbsent, _) => Err(("ErrImageNeverPull", never_and_absent(&plan.image))),
+            _ => Err(("ErrImagePull", pull_is_not_possible(&text, policy))),
+        }
+    }
+
+    fn start(&mut self, container: String, attempt: u32) {
+        match self.prepare_and_start(&container, attempt) {
+            Ok(()) => {}
+            Err(Unstartable::Config { reason, message }) => {
+                let failure = StartFailure::Config { reason, message };
+                self.inputs.push_back(Input::StartFailed { container, attempt, failure });
+            }
+            // Init is gone: its pidfd tells, and the machine with it.
+            Err(Unstartable::InitGone) => {}
+        }
+    }
+
+    fn prepare_and_start(&mut self, container: &str, attempt: u32) -> std::result::Result<(), Unstartable> {
+        let setup = self.setup(container, attempt)?;
+        let Some(sandbox) = &self.sandbox else { return Err(Unstartable::InitGone) };
+        let prepared = podrun_container::prepare(&setup, sandbox)
+            .map_err(|error| Unstartable::Config { reason: error.reason().to_owned(), message: chain(&error) })?;
+        sandbox.start(&setup, prepared).map_err(|error| match error {
+            SandboxError::InitGone { .. } => Unstartable::InitGone,
+            error => Unstartable::create(chain(&error)),
+        })
+    }
+
+    /// Completes the plan of a container with its image and environment.
+    pub(super) fn setup(&mut self, name: &str, attempt: u32) -> std::result::Result<ContainerSetup, Unstartable> {
+        let missing = || Unstartable::create(format!("container \"{name}\" is not part of the Pod"));
+        let plan = self.plan.container(name).ok_or_else(missing)?;
+        let (_, container) = self.pod.spec.container(name).ok_or_else(missing)?;
+        let image = match self.images.get(name) {
+            Some(image) => image.clone(),
+            // A supervisor that took over has not looked yet.
+            None => self.find_image(plan).map_err(|(reason, message)| Unstartable::Config {
+                reason: reason.to_owned(),
+                message,
+            })?.1,
+        };
+        let env = assemble_env(&self.pod, container, &self.record.objects, &self.node_facts())
+            .map_err(|fault| Unstartable::config(fault.to_string()))?;
+        let grace = self.pod.spec.termination_grace_period;
+        complete(&self.plan, plan, container, attempt, &image, &env, grace)
+            .map_err(|fault| Unstartable::Config { reason: fault.reason().to_owned(), message: fault.to_string() })
+    }
+
+    fn node_facts(&self) -> NodeFacts {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let allocatable = [
+            ("cpu", i128::try_from(cpus).unwrap_or(1)),
+            ("memory", i128::from(self.host.memory_bytes)),
+        ];
+        NodeFacts {
+            name: self.host.node_name.clone(),
+            allocatable: allocatable
+                .into_iter()
+                .map(|(name, units)| (name.to_owned(), Quantity::from_millis(units * 1000)))
+                .collect(),
+        }
+    }
+
+    fn send_stop_signal(&mut self, container: &str, attempt: u32) {
+        let signal = self.setup(container, attempt).map_or(libc::SIGTERM, |setup| setup.stop_signal);
+        if let Some(sandbox) = &self.sandbox {
+            let result = sandbox.signal(&self.id(container, attempt), signal);
+            self.note(result);
+        }
+    }
+
+    fn kill(&self, container: &str, attempt: u32) {
+        if let Some(sandbox) = &self.sandbox {
+            let result = sandbox.kill(&self.id(container, attempt));
+            self.note(result);
+        }
+    }
+
+    /// Removes the files of an ended attempt; its cgroup went when it ended, its log stays.
+    fn remove_attempt(&self, container: &str, attempt: u32) {
+        let Some(plan) = self.plan.container(container) else { return };
+        if let Some(sandbox) = &self.sandbox {
+            self.note(sandbox.release(&self.id(container, attempt)));
+        }
+        if let Err(error) = podrun_container::remove(&plan.dir.join(attempt.to_string())) {
+            super::fail(&error);
+        }
+    }
+
+    /// Kills what is left and ends init, on a thread: waiting for the last process may take a while.
+    fn stop_sandbox(&mut self) {
+        self.stopping = true;
+        self.connection = None;
+        self.sandbox = None;
+        let (plan, mount) = (self.plan.sandbox.clone(), self.host.cgroup.mount.clone());
+        self.in_background(Input::SandboxStopped, move || podrun_sandbox::stop(&plan, &mount));
+    }
+
+    fn clean_up(&mut self) {
+        let (plan, mount) = (self.plan.sandbox.clone(), self.host.cgroup.mount.clone());
+        self.in_background(Input::CleanedUp, move || podrun_sandbox::remove(&plan, &mount));
+    }
+
+    fn in_background(
+        &self,
+        answer: Input,
+        work: impl FnOnce() -> std::result::Result<(), Vec<SandboxError>> + Send + 'static,
+    ) {
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            match tokio::task::spawn_blocking(work).await {
+                Ok(Ok(())) => {}
+                Ok(Err(errors)) => errors.iter().for_each(|error| {
+                    super::fail(error);
+                }),
+                Err(error) => {
+                    super::fail(&error);
+                }
+            }
+            // The loop is gone only when the process is ending.
+            let _ = done.send(answer).await;
+        });
+    }
+
+    /// Notes an error in the supervisor's log; init being gone is told by its pidfd.
+    pub(super) fn note(&self, result: std::result::Result<(), SandboxError>) {
+        match result {
+            Ok(()) | Err(SandboxError::InitGone { .. }) => {}
+            Err(error) => {
+                super::fail(&error);
+            }
+        }
+    }
+
+    pub(super) fn id(&self, container: &str, attempt: u32) -> String {
+        podrun_lifecycle::container_id(&self.pod.meta.uid, container, attempt)
+    }
+
+    pub(super) fn forget(&self, id: &str) {
+        if let Some(sandbox) = &self.sandbox {
+            self.note(sandbox.forget(id));
+        }
+    }
+
+    /// Returns whether a container is an init container.
+    pub(super) fn kind(&self, container: &str) -> Option<ContainerKind> {
+        self.pod.spec.container(container).map(|(kind, _)| kind)
+    }
+}
+
+/// Why a container cannot be started.
+#[derive(Debug)]
+pub(super) enum Unstartable {
+    /// Its configuration cannot be carried out.
+    Config { reason: String, message: String },
+    /// There is no init to start it.
+    InitGone,
+}
+
+impl Unstartable {
+    fn config(message: String) -> Self {
+        Self::Config { reason: "CreateContainerConfigError".to_owned(), message }
+    }
+
+    fn create(message: String) -> Self {
+        Self::Config { reason: "CreateContainerError".to_owned(), message }
+    }
+}
+
+fn pull_is_not_possible(image: &str, policy: ImagePullPolicy) -> String {
+    let way_out = match policy {
+        ImagePullPolicy::Always => "load it with `podrun image load` and set imagePullPolicy: IfNotPresent",
+        _ => "load it with `podrun image load`",
+    };
+    format!("failed to pull image \"{image}\": this version of podrun reaches no registry: {way_out}")
+}
+
+/// Returns an error and its causes on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+

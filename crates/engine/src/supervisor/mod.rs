@@ -1,0 +1,346 @@
+//! One Pod's supervisor: feeds the state machine with facts, carries out what it wants, publishes its status.
+//!
+//! ```text
+//!   sandbox events ─┐                            ┌─> carry out actions ──> new facts, at once or later
+//!   init's pidfd  ──┤                            │
+//!   deadline      ──┼─> Input ─> Machine::step ──┤
+//!   requests      ──┤                            │
+//!   slow work     ──┘                            └─> publish status and events
+//! ```
+//!
+//! One task owns everything that changes. Between two waits it works off all inputs, then writes the state down,
+//! then forgets exit records that init kept for it: a supervisor killed in between leaves them to the next one.
+
+mod async_fd;
+mod carry_out;
+mod lock;
+mod server;
+mod take_over;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::unistd::write;
+use podrun_lifecycle::{Input, Machine, PodEvent, State};
+use podrun_plan::facts::{HostFacts, ImageFacts, UnenforcedLimits};
+use podrun_plan::model::Plan;
+use podrun_plan::plan;
+use podrun_sandbox::{InitProgram, Sandbox};
+use podrun_spec::model::Pod;
+use podrun_spec::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{broadcast, mpsc, watch};
+
+pub(crate) use self::lock::SupervisorLock;
+use self::server::{BACKLOG, Hub};
+use crate::error::{Error, Result};
+use crate::events::EventLog;
+use crate::paths::Paths;
+use crate::protocol::{Message, Request};
+use crate::record::{Deletion, PodView, Published, Record, Records, read_json, write_json};
+use crate::{clock, facts};
+
+/// What a supervisor that takes over needs to know.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    boot_id: String,
+    state: State,
+}
+
+/// Runs the supervisor of a Pod until the Pod has ended. Returns the exit code of the process.
+pub(crate) fn run(paths: &Paths, init: &Path, uid: &str, ready: OwnedFd) -> i32 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Error::Launch { source: error }),
+    };
+    match runtime.block_on(supervise(paths, init, uid, ready)) {
+        Ok(()) => 0,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Leaves the reason in the supervisor's log, which is its standard error.
+fn fail(error: &dyn std::error::Error) -> i32 {
+    let text = format!("{} {}\n", clock::wall(), carry_out::chain(error));
+    // There is nowhere to report to if the log itself cannot be written.
+    let _ = write(io::stderr(), text.as_bytes());
+    1
+}
+
+async fn supervise(paths: &Paths, init: &Path, uid: &str, ready: OwnedFd) -> Result<()> {
+    let run_dir = paths.supervisor(uid);
+    let lock = SupervisorLock::acquire(&run_dir)?;
+    let (mut supervisor, hub, mut wishes, mut done) = Supervisor::load(paths, init, uid)?;
+    server::serve(&run_dir, hub).map_err(|source| Error::io("bind socket in", &run_dir, source))?;
+    write(&ready, b"!").map_err(|errno| Error::Launch { source: errno.into() })?;
+    drop(ready);
+    supervisor.take_up();
+    while !supervisor.finished {
+        supervisor.work_off();
+        if supervisor.finished {
+            break;
+        }
+        tokio::select! {
+            input = next_sandbox_input(&mut supervisor.connection) => supervisor.on_sandbox(input),
+            () = sleep_until(supervisor.machine.deadline()) => supervisor.inputs.push_back(Input::Tick),
+            Some(wish) = wishes.recv() => supervisor.on_wish(&wish),
+            Some(input) = done.recv() => supervisor.on_done(input),
+        }
+    }
+    supervisor.close(lock).await
+}
+
+/// What the sandbox's two fds may tell.
+enum SandboxInput {
+    /// Messages may be waiting.
+    Readable,
+    /// Init has died.
+    Dead,
+}
+
+/// The two fds of a sandbox, registered with the runtime.
+struct Connection {
+    events: AsyncFd<OwnedFd>,
+    process: AsyncFd<OwnedFd>,
+}
+
+async fn next_sandbox_input(connection: &mut Option<Connection>) -> SandboxInput {
+    let Some(connection) = connection else { return std::future::pending().await };
+    tokio::select! {
+        // Messages first: what init said before it died counts.
+        biased;
+        Ok(mut guard) = connection.events.readable() => {
+            guard.clear_ready();
+            SandboxInput::Readable
+        }
+        Ok(_) = connection.process.readable() => SandboxInput::Dead,
+        else => SandboxInput::Dead,
+    }
+}
+
+async fn sleep_until(deadline: Option<Duration>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline.saturating_sub(clock::boot())).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Everything that one Pod's supervisor owns.
+struct Supervisor {
+    paths: Paths,
+    records: Records,
+    record: Record,
+    pod: Pod,
+    host: HostFacts,
+    plan: Plan,
+    init: InitProgram,
+    machine: Machine,
+    boot_id: String,
+    inputs: VecDeque<Input>,
+    sandbox: Option<Sandbox>,
+    connection: Option<Connection>,
+    /// True from the wish to stop the sandbox on: then init's end is no loss.
+    stopping: bool,
+    images: HashMap<String, ImageFacts>,
+    /// Exit records that init may forget once the state that knows them is written.
+    forgettable: Vec<String>,
+    events: EventLog,
+    published: Published,
+    /// Whether `published` is newer than the file.
+    dirty: bool,
+    messages: broadcast::Sender<Message>,
+    present: watch::Sender<Message>,
+    done: mpsc::Sender<Input>,
+    finished: bool,
+    remove: bool,
+}
+
+impl Supervisor {
+    fn load(
+        paths: &Paths,
+        init: &Path,
+        uid: &str,
+    ) -> Result<(Self, Hub, mpsc::Receiver<Request>, mpsc::Receiver<Input>)> {
+        let records = Records::new(paths.clone());
+        let record = records.load(uid)?;
+        let record_path = paths.pod_data(uid).join("record.json");
+        let pod = record.to_pod(&record_path)?;
+        let host = facts::host_facts(paths, &record.options)?;
+        let plan = make_plan(&pod, &host)?;
+        let boot_id = boot_id()?;
+        let saved: Option<Saved> = read_json(&paths.pod_data(uid).join("state.json"))?;
+        let published = records.published(uid)?;
+        let (machine, inputs) = match saved {
+            Some(saved) => {
+                let same_boot = saved.boot_id == boot_id;
+                let machine = Machine::restore(&pod, saved.state);
+                // After a reboot no process of the Pod can be alive.
+                let inputs = if same_boot { VecDeque::new() } else { VecDeque::from([Input::SandboxLost]) };
+                (machine, inputs)
+            }
+            None => (Machine::new(&pod), VecDeque::from([Input::Created])),
+        };
+        let mut events = EventLog::default();
+        events.restore(published.events.clone());
+        let (messages, _) = broadcast::channel(BACKLOG);
+        let (present, present_rx) = watch::channel(status_message(&published));
+        let (wishes_tx, wishes) = mpsc::channel(16);
+        let (done, done_rx) = mpsc::channel(16);
+        let hub = Hub { messages: messages.clone(), present: present_rx, wishes: wishes_tx };
+        let supervisor = Self {
+            paths: paths.clone(),
+            records,
+            record,
+            pod,
+            host,
+            plan,
+            init: InitProgram::new(init),
+            machine,
+            boot_id,
+            inputs,
+            sandbox: None,
+            connection: None,
+            stopping: false,
+            images: HashMap::new(),
+            forgettable: Vec::new(),
+            events,
+            published,
+            dirty: false,
+            messages,
+            present,
+            done,
+            finished: false,
+            remove: false,
+        };
+        Ok((supervisor, hub, wishes, done_rx))
+    }
+
+    /// Works off all inputs and their consequences, then writes down where things stand.
+    fn work_off(&mut self) {
+        while let Some(input) = self.inputs.pop_front() {
+            for action in self.machine.step(clock::now(), input) {
+                self.carry_out(action);
+            }
+            self.publish();
+        }
+        self.save();
+    }
+
+    fn on_wish(&mut self, wish: &Request) {
+        if let Request::Delete { grace_seconds } = wish {
+            let grace = grace_seconds.unwrap_or(self.pod.spec.termination_grace_period.as_secs());
+            let now = clock::wall();
+            let sooner = self.published.deletion.is_none_or(|d| grace < d.grace_seconds);
+            if sooner {
+                let at = Timestamp(now.0.saturating_add(i64::try_from(grace).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)));
+                self.published.deletion = Some(Deletion { at, grace_seconds: grace });
+                self.dirty = true;
+            }
+            self.inputs.push_back(Input::Delete { grace_seconds: *grace_seconds });
+        }
+    }
+
+    fn emit(&mut self, event: PodEvent) {
+        let record = self.events.add(event).clone();
+        self.dirty = true;
+        // No watcher is not an error.
+        let _ = self.messages.send(Message::Event { event: record });
+    }
+
+    /// Tells watchers of a new status; the file follows in [`Self::save`].
+    fn publish(&mut self) {
+        let status = self.machine.status();
+        if status == self.published.status && !self.dirty {
+            return;
+        }
+        self.published.status = status;
+        self.dirty = true;
+        let message = status_message(&self.published);
+        if *self.present.borrow() != message {
+            // No watcher is not an error.
+            let _ = self.messages.send(message.clone());
+            self.present.send_replace(message);
+        }
+    }
+
+    fn save(&mut self) {
+        if self.dirty {
+            self.published.events = self.events.records().to_vec();
+            let durable = self.published.status.phase.is_terminal();
+            let result = self.records.publish(&self.pod.meta.uid, &self.published, durable);
+            self.warn_on_error(result);
+            self.dirty = false;
+        }
+        let saved = Saved { boot_id: self.boot_id.clone(), state: self.machine.state().clone() };
+        let path = self.paths.pod_data(&self.pod.meta.uid).join("state.json");
+        let written = write_json(&path, &saved, !self.forgettable.is_empty());
+        let forget = written.is_ok();
+        self.warn_on_error(written);
+        if forget {
+            for id in std::mem::take(&mut self.forgettable) {
+                self.forget(&id);
+            }
+        }
+    }
+
+    /// Notes an error that does not stop the supervisor in its log.
+    fn warn_on_error(&self, result: Result<()>) {
+        if let Err(error) = result {
+            fail(&error);
+        }
+    }
+
+    /// Ends the supervisor: the last message, then the records if the Pod is to go.
+    async fn close(self, lock: SupervisorLock) -> Result<()> {
+        let removed = self.remove || self.record.options.remove_when_finished;
+        if removed {
+            self.records.remove(&self.pod)?;
+        }
+        drop(lock);
+        // No watcher is not an error.
+        let _ = self.messages.send(Message::Finished { removed });
+        // Each watcher's task ends when it has passed the last message on; one that does not read is not waited for.
+        let passed_on = async {
+            while self.messages.receiver_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        // Running out of time is the answer for a watcher that does not read.
+        let _ = tokio::time::timeout(Duration::from_secs(1), passed_on).await;
+        Ok(())
+    }
+}
+
+fn status_message(published: &Published) -> Message {
+    Message::Status { status: Box::new(published.status.clone()), deletion: published.deletion }
+}
+
+fn boot_id() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    std::fs::read_to_string(path)
+        .map(|id| id.trim().to_owned())
+        .map_err(|source| Error::io("read", path, source))
+}
+
+/// Computes the plan of a Pod, with all faults as one error.
+pub(crate) fn make_plan(pod: &Pod, host: &HostFacts) -> Result<Plan> {
+    plan(pod, host)
+        .map_err(|faults| Error::Unplannable { faults: faults.iter().map(ToString::to_string).collect() })
+}
+
+/// Plans a Pod that exists already: what this host cannot enforce any more is no reason to give up on the rest.
+pub(crate) fn plan_leniently(paths: &Paths, view: &PodView) -> Result<(Plan, HostFacts)> {
+    let mut host = facts::host_facts(paths, &view.options)?;
+    host.unenforced_limits = UnenforcedLimits::Warn;
+    Ok((make_plan(&view.pod, &host)?, host))
+}
+
+/// Removes whatever a Pod may have left in the kernel. Its names are all that is needed.
+pub(crate) fn remove_kernel_objects(paths: &Paths, view: &PodView) -> Result<()> {
+    let (plan, host) = plan_leniently(paths, view)?;
+    podrun_sandbox::remove(&plan.sandbox, &host.cgroup.mount).map_err(Error::Remove)
+}

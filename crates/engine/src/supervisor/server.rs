@@ -1,0 +1,115 @@
+//! The supervisor's socket: who may ask, and what is answered.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::protocol::{Message, Request, SOCKET, SocketPath};
+
+/// Messages that a slow watcher may lag behind before it is cut off.
+pub(super) const BACKLOG: usize = 1024;
+
+/// A request line is never longer.
+const REQUEST_BYTES: usize = 64 * 1024;
+
+/// Where a connection gets its answers from and takes its wishes to.
+#[derive(Clone)]
+pub(super) struct Hub {
+    /// Every message from now on.
+    pub(super) messages: broadcast::Sender<Message>,
+    /// The present status.
+    pub(super) present: watch::Receiver<Message>,
+    /// Wishes, for the loop.
+    pub(super) wishes: mpsc::Sender<Request>,
+}
+
+/// Binds the socket and accepts connections until the runtime ends.
+pub(super) fn serve(run_dir: &Path, hub: Hub) -> io::Result<()> {
+    match std::fs::remove_file(run_dir.join(SOCKET)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = SocketPath::new(run_dir)?;
+    let listener = UnixListener::bind(socket.path())?;
+    std::fs::set_permissions(socket.path(), std::fs::Permissions::from_mode(0o600))?;
+    tokio::spawn(async move {
+        // An error of accept is one connection's, or a shortage of fds that passes when others close.
+        loop {
+            if let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(converse(stream, hub.clone()));
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn converse(stream: UnixStream, hub: Hub) {
+    // The directory is the owner's alone; this also refuses a process that was handed the socket.
+    let own = nix::unistd::geteuid().as_raw();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own || peer.uid() == 0 => {}
+        _ => return,
+    }
+    let (reader, writer) = stream.into_split();
+    // The other side going away is the usual end of a conversation, and nobody is left to tell.
+    let _ = answer(reader, writer, hub).await;
+}
+
+async fn answer(reader: OwnedReadHalf, mut writer: OwnedWriteHalf, hub: Hub) -> io::Result<()> {
+    let mut reader = BufReader::new(reader);
+    let mut watched: Option<broadcast::Receiver<Message>> = None;
+    let mut line = Vec::new();
+    loop {
+        tokio::select! {
+            read = reader.read_until(b'\n', &mut line) => {
+                if read? == 0 || line.len() > REQUEST_BYTES {
+                    return Ok(());
+                }
+                match serde_json::from_slice(&line) {
+                    Ok(Request::Watch) => {
+                        let messages = hub.messages.subscribe();
+                        let present = hub.present.borrow().clone();
+                        send(&mut writer, &present).await?;
+                        watched = Some(messages);
+                    }
+                    Ok(wish) => {
+                        let taken = hub.wishes.send(wish).await.is_ok();
+                        send(&mut writer, &if taken { Message::Ok } else { Message::Finished { removed: false } }).await?;
+                    }
+                    Err(error) => send(&mut writer, &Message::Error { message: error.to_string() }).await?,
+                }
+                line.clear();
+            }
+            message = next(&mut watched) => match message {
+                Ok(message) => {
+                    let last = matches!(message, Message::Finished { .. });
+                    send(&mut writer, &message).await?;
+                    if last {
+                        return Ok(());
+                    }
+                }
+                // Too slow: cut off rather than left in the belief that it has seen everything.
+                Err(RecvError::Lagged(_) | RecvError::Closed) => return Ok(()),
+            }
+        }
+    }
+}
+
+async fn next(watched: &mut Option<broadcast::Receiver<Message>>) -> Result<Message, RecvError> {
+    match watched {
+        Some(messages) => messages.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn send(writer: &mut OwnedWriteHalf, message: &Message) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    writer.write_all(&line).await
+}

@@ -1,0 +1,242 @@
+//! Facts from the sandbox: while the Pod runs, and when a supervisor takes over from one that died.
+
+use std::io;
+use std::os::fd::AsFd as _;
+
+use podrun_lifecycle::{Action, EventKind, ExitStatus, Input, PodEvent, Stage, StartFailure};
+use podrun_sandbox::protocol::{self, ContainerState};
+use podrun_sandbox::{InitEvent, Sandbox};
+use podrun_spec::status::UserStatus;
+
+use super::async_fd::readable;
+use super::{Connection, SandboxInput, Supervisor};
+use crate::clock;
+
+impl Connection {
+    pub(super) fn new(sandbox: &Sandbox) -> io::Result<Self> {
+        Ok(Self { events: readable(sandbox.events())?, process: readable(sandbox.pidfd().as_fd())? })
+    }
+}
+
+impl Supervisor {
+    /// Finds the sandbox that a supervisor before this one made, and takes up what was not finished.
+    ///
+    /// Nothing is to be found for a Pod that is new.
+    pub(super) fn take_up(&mut self) {
+        let outstanding = self.machine.outstanding();
+        let running = matches!(self.machine.stage(), Stage::Running | Stage::Stopping);
+        if self.machine.stage() == Stage::New {
+            return;
+        }
+        let mut known = Vec::new();
+        match Sandbox::adopt(&self.plan.sandbox, &self.host.cgroup.mount) {
+            Ok(Some((sandbox, containers))) => match self.connect(sandbox) {
+                Ok(()) => {
+                    for container in containers {
+                        known.push(container.record.id.clone());
+                        self.on_record(container.record);
+                    }
+                }
+                Err(message) => self.complain(message),
+            },
+            Ok(None) if running => self.inputs.push_back(Input::SandboxLost),
+            Ok(None) => {}
+            Err(error) => self.complain(super::carry_out::chain(&error)),
+        }
+        for action in outstanding {
+            let done = match &action {
+                Action::Start { container, attempt } => known.contains(&self.id(container, *attempt)),
+                // The sandbox was made before the answer was written down.
+                Action::CreateSandbox if self.sandbox.is_some() => {
+                    self.inputs.push_back(Input::SandboxReady { pod_ips: Vec::new() });
+                    true
+                }
+                _ => false,
+            };
+            if !done {
+                self.carry_out(action);
+            }
+        }
+    }
+
+    /// Takes in what a sandbox fd tells.
+    pub(super) fn on_sandbox(&mut self, input: SandboxInput) {
+        self.drain();
+        if matches!(input, SandboxInput::Dead) {
+            self.lose_sandbox();
+        }
+    }
+
+    /// Takes in all messages that are waiting.
+    fn drain(&mut self) {
+        loop {
+            let received = match &mut self.sandbox {
+                Some(sandbox) => sandbox.recv(),
+                None => return,
+            };
+            match received {
+                Ok(Some(event)) => self.on_event(event),
+                Ok(None) => return,
+                Err(error) => {
+                    self.complain(super::carry_out::chain(&error));
+                    self.lose_sandbox();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn lose_sandbox(&mut self) {
+        self.connection = None;
+        if self.sandbox.take().is_some() && !self.stopping {
+            self.inputs.push_back(Input::SandboxLost);
+        }
+    }
+
+    /// Takes in the answer of slow work.
+    pub(super) fn on_done(&mut self, input: Input) {
+        self.inputs.push_back(input);
+    }
+
+    fn on_event(&mut self, event: InitEvent) {
+        match event {
+            InitEvent::Started { started, .. } => self.on_started(started),
+            InitEvent::StartFailed(failed) => self.on_start_failed(failed),
+            InitEvent::Exited(exited) => self.on_exited(exited),
+            InitEvent::LogError(error) => {
+                let container = split_id(&error.id).map(|(name, _)| name.to_owned());
+                let message = format!(
+                    "log of the container: {} entries of {} bytes were not written: {}",
+                    error.lost.entries,
+                    error.lost.bytes,
+                    io::Error::from_raw_os_error(error.errno),
+                );
+                if error.errno != 0 {
+                    self.warn("LogLost", message, container.as_deref());
+                }
+            }
+            InitEvent::Refused { request, message } => self.complain(format!("init refused {request}: {message}")),
+        }
+    }
+
+    /// Takes in what init remembers of a container. Facts that the machine has already are ignored by it.
+    fn on_record(&mut self, record: protocol::ContainerRecord) {
+        match record.state {
+            ContainerState::Starting => {}
+            ContainerState::Running(started) => self.on_started(started),
+            ContainerState::StartFailed(failed) => self.on_start_failed(failed),
+            ContainerState::Exited { started, exited } => {
+                self.on_started(started);
+                self.on_exited(exited);
+            }
+        }
+    }
+
+    fn on_started(&mut self, started: protocol::Started) {
+        let Some((name, attempt)) = split_id(&started.id) else { return };
+        let container = name.to_owned();
+        for warning in started.warnings {
+            self.warn("Unenforced", warning, Some(&container));
+        }
+        let user = UserStatus {
+            uid: started.user.uid,
+            gid: started.user.gid,
+            supplemental_groups: started.user.groups,
+        };
+        self.inputs.push_back(Input::Started { container, attempt, at: started.started_at, user });
+    }
+
+    fn on_start_failed(&mut self, failed: protocol::StartFailed) {
+        let Some((name, attempt)) = split_id(&failed.id) else { return };
+        let message = failed.failure.message;
+        let failure = match failed.failure.stage.reason() {
+            "RunContainerError" => {
+                StartFailure::Exec { message, exit_code: failed.exit_code, at: failed.failed_at }
+            }
+            reason => StartFailure::Config { reason: reason.to_owned(), message },
+        };
+        let container = name.to_owned();
+        self.forgettable.push(failed.id.clone());
+        self.inputs.push_back(Input::StartFailed { container, attempt, failure });
+    }
+
+    fn on_exited(&mut self, exited: protocol::Exited) {
+        let Some((name, attempt)) = split_id(&exited.id) else { return };
+        let status = match exited.status {
+            protocol::ExitStatus::Code(code) => ExitStatus::Code(code),
+            protocol::ExitStatus::Signal(signal) => ExitStatus::Signal(signal),
+        };
+        let (oom_killed, message) = self.last_words(name, attempt, exited.status.exit_code());
+        self.forgettable.push(exited.id.clone());
+        self.inputs.push_back(Input::Exited {
+            container: name.to_owned(),
+            attempt,
+            status,
+            oom_killed,
+            message,
+            at: exited.finished_at,
+        });
+    }
+
+    /// Looks at what goes with the attempt: whether memory ran out, and its termination message.
+    ///
+    /// Then its cgroup is removed, and with it whatever its first process left behind.
+    fn last_words(&self, name: &str, attempt: u32, exit_code: i32) -> (bool, String) {
+        let (Some(plan), Some(sandbox)) = (self.plan.container(name), &self.sandbox) else {
+            return (false, String::new());
+        };
+        let id = self.id(name, attempt);
+        // A cgroup without the memory controller, or gone, has counted nothing.
+        let oom_killed = sandbox
+            .container_cgroup(&id)
+            .is_ok_and(|cgroup| podrun_container::oom_killed(&cgroup).ok().flatten().unwrap_or(false));
+        self.note(sandbox.release(&id));
+        let dir = plan.dir.join(attempt.to_string());
+        let log = plan.log_dir.join(format!("{attempt}.log"));
+        let policy = plan.termination_message_policy;
+        let message = podrun_container::read_termination_message(&dir, policy, exit_code, &log);
+        (oom_killed, message.unwrap_or_default())
+    }
+
+    /// Records a warning of podrun's own.
+    pub(super) fn warn(&mut self, reason: &str, message: String, container: Option<&str>) {
+        let field_path = container.and_then(|name| {
+            let list = match self.kind(name)? {
+                podrun_spec::model::ContainerKind::Init => "initContainers",
+                podrun_spec::model::ContainerKind::Regular => "containers",
+            };
+            Some(format!("spec.{list}{{{name}}}"))
+        });
+        self.emit(PodEvent {
+            kind: EventKind::Warning,
+            reason: reason.to_owned(),
+            message,
+            field_path,
+            at: clock::wall(),
+        });
+    }
+
+    /// Notes a trouble in the supervisor's log.
+    fn complain(&self, message: String) {
+        super::fail(&io::Error::other(message));
+    }
+}
+
+/// Returns the container and the attempt of an id `<uid>_<name>_<attempt>`.
+fn split_id(id: &str) -> Option<(&str, u32)> {
+    let (_, rest) = id.split_once('_')?;
+    let (name, attempt) = rest.rsplit_once('_')?;
+    Some((name, attempt.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_id;
+
+    #[test]
+    fn an_id_names_its_container_and_attempt() {
+        assert_eq!(split_id("0-0_web_12"), Some(("web", 12)));
+        assert_eq!(split_id("0-0_web"), None);
+        assert_eq!(split_id("x"), None);
+    }
+}
