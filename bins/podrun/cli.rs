@@ -82,9 +82,9 @@ pub(crate) struct NodeArgs {
     /// What to do with limits that this host cannot enforce.
     #[arg(long, value_enum, default_value_t = Unenforced::Refuse, env = "PODRUN_UNENFORCED_LIMITS", value_name = "WHAT")]
     pub(crate) unenforced_limits: Unenforced,
-    /// Processes that one Pod may have; -1 is unlimited.
-    #[arg(long, default_value_t = 4096, allow_negative_numbers = true, value_name = "N")]
-    pub(crate) pod_max_pids: i64,
+    /// Processes that one Pod may have; -1 is unlimited. [default: 4096 where the pids controller is available]
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    pub(crate) pod_max_pids: Option<i64>,
     /// Throttle memory above the request (memory.high), as the kubelet's MemoryQoS.
     #[arg(long)]
     pub(crate) memory_qos: bool,

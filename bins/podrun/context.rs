@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use podrun_engine::{Engine, Paths, PodOptions};
+use podrun_engine::{Engine, Paths, PidsLimit, PodOptions};
 use podrun_plan::facts::UnenforcedLimits;
 use podrun_spec::Manifest;
 
@@ -73,7 +73,13 @@ pub(crate) fn options(node: &NodeArgs, remove_when_finished: bool) -> Result<Pod
             Unenforced::Refuse => UnenforcedLimits::Refuse,
             Unenforced::Warn => UnenforcedLimits::Warn,
         },
-        pod_pids_limit: u64::try_from(node.pod_max_pids).ok().filter(|&limit| limit > 0),
+        pod_pids_limit: match node.pod_max_pids {
+            None => PidsLimit::Default,
+            Some(limit) => match u64::try_from(limit) {
+                Ok(limit) if limit > 0 => PidsLimit::Limit(limit),
+                _ => PidsLimit::Unlimited,
+            },
+        },
         memory_qos: node.memory_qos,
         remove_when_finished,
     })

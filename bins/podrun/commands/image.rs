@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::cli::{Global, ImageArgs, ImageCommand, ImportArgs};
 use crate::context;
 use crate::exit_code::Code;
-use crate::output::{bytes, table};
+use crate::output::{bytes, now, table};
 use crate::report::{self, CommandError, CommandResult, warning};
 
 pub(crate) fn run(global: &Global, args: &ImageArgs) -> CommandResult {
@@ -62,6 +62,7 @@ fn announce(verb: &str, loaded: &Loaded) {
 fn import_options(args: &ImportArgs) -> Result<ImportOptions, CommandError> {
     let mut options = ImportOptions::default();
     options.replace = args.replace;
+    options.created = Some(now().to_string());
     options.config.entrypoint = words("--entrypoint", args.entrypoint.as_deref())?;
     options.config.cmd = words("--cmd", args.cmd.as_deref())?;
     options.config.env.clone_from(&args.env);

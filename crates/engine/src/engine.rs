@@ -92,8 +92,7 @@ impl Engine {
     /// The process is forked from this one, which must have a single thread.
     ///
     /// # Errors
-    /// [`Error::Launch`] with EBUSY in a process with several threads, EPIPE where the supervisor ended at once (its
-    /// log in the Pod's directory says why).
+    /// [`Error::Launch`] with EBUSY in a process with several threads; [`Error::SupervisorEnded`].
     pub fn launch(&self, uid: &str) -> Result<()> {
         create_private_dir(&self.paths.supervisor(uid))?;
         let log = self.paths.pod_data(uid).join("supervisor.log");

@@ -72,11 +72,17 @@ pub enum Error {
         /// What it said.
         answer: String,
     },
-    /// A process could not be started.
+    /// A supervisor could not be started.
     #[error("start the supervisor")]
     Launch {
         /// The errno.
         source: io::Error,
+    },
+    /// A supervisor ended before it had taken over.
+    #[error("the supervisor ended at once: {reason}")]
+    SupervisorEnded {
+        /// What it left in its log.
+        reason: String,
     },
     /// The threads of this process could not be counted.
     #[error("count the threads of this process")]

@@ -22,15 +22,17 @@ const SYS_RESOURCE: u32 = 24;
 pub(crate) fn host_facts(paths: &Paths, options: &PodOptions) -> Result<HostFacts> {
     let (_, nofile_hard) = getrlimit(Resource::RLIMIT_NOFILE)
         .map_err(|errno| Error::io("read limits of", Path::new("/proc/self/limits"), errno.into()))?;
+    let cgroup = cgroup_facts()?;
+    let has_pids = cgroup.controllers.get(Controller::Pids.name()) == Some(&ControllerFact::Available);
     Ok(HostFacts {
         run_dir: paths.run.clone(),
         data_dir: paths.data.clone(),
         node_name: options.node_name.clone(),
-        cgroup: cgroup_facts()?,
+        cgroup,
         memory_bytes: memory_bytes()?,
         huge_page_sizes: huge_page_sizes(),
         last_capability: read_number("/proc/sys/kernel/cap_last_cap")?,
-        pod_pids_limit: options.pod_pids_limit,
+        pod_pids_limit: options.pod_pids_limit.on_host(has_pids),
         unenforced_limits: options.unenforced_limits,
         memory_qos: options.memory_qos,
         sys_resource: effective_capabilities()? & (1 << SYS_RESOURCE) != 0,

@@ -26,7 +26,7 @@ const READY_WITHIN_MS: u16 = 20_000;
 ///
 /// # Errors
 /// The errno of pipe2(2) or fork(2); EBUSY where the calling process has several threads, whose locks a forked
-/// child could not take; EPIPE where the child ended before it was ready.
+/// child could not take. [`Error::SupervisorEnded`] where the child ended before it was ready.
 pub(crate) fn fork_supervisor(log: &Path, supervise: impl FnOnce(OwnedFd) -> i32) -> Result<()> {
     let launch = |source| Error::Launch { source };
     if !threads::is_single_threaded().map_err(Error::Threads)? {
@@ -44,7 +44,12 @@ pub(crate) fn fork_supervisor(log: &Path, supervise: impl FnOnce(OwnedFd) -> i32
     match unsafe { fork() }.map_err(|errno| launch(errno.into()))? {
         ForkResult::Parent { .. } => {
             drop(ready_tx);
-            await_ready(ready_rx).map_err(launch)
+            match await_ready(ready_rx) {
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {
+                    Err(Error::SupervisorEnded { reason: last_line(log) })
+                }
+                result => result.map_err(launch),
+            }
         }
         ForkResult::Child => {
             drop(ready_rx);
@@ -65,6 +70,7 @@ fn detach(stderr: &File, ready: OwnedFd) -> io::Result<OwnedFd> {
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
     dup2_stderr(stderr)?;
+    drop(null);
     std::env::set_current_dir("/")?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
@@ -90,6 +96,12 @@ fn close_all_but(keep: OwnedFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: fd 3 is open (dup3 or `keep` itself) and has no other owner.
     Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(KEPT as i32) })
+}
+
+/// Returns what the supervisor said last.
+fn last_line(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    text.lines().last().unwrap_or("it left no reason").to_owned()
 }
 
 fn await_ready(ready: OwnedFd) -> io::Result<()> {

@@ -38,4 +38,4 @@ pub use events::EventRecord;
 pub use paths::Paths;
 pub use podrun_lifecycle::EventKind;
 pub use protocol::Message;
-pub use record::{Deletion, PodOptions, PodView, Published};
+pub use record::{Deletion, PidsLimit, PodOptions, PodView, Published};

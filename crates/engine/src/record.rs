@@ -33,12 +33,38 @@ pub struct PodOptions {
     pub node_name: String,
     /// What to do with limits that the host cannot enforce.
     pub unenforced_limits: UnenforcedLimits,
-    /// Processes that the Pod may have; none is unlimited.
-    pub pod_pids_limit: Option<u64>,
+    /// Processes that the Pod may have.
+    pub pod_pids_limit: PidsLimit,
     /// Write memory.high and reservations from requests.
     pub memory_qos: bool,
     /// Remove the Pod when it has ended.
     pub remove_when_finished: bool,
+}
+
+/// How many processes a Pod may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PidsLimit {
+    /// 4096 where the pids controller is available, unlimited where it is not.
+    #[default]
+    Default,
+    /// As many as the machine can hold.
+    Unlimited,
+    /// So many, or the Pod is told that it is not enforced.
+    Limit(u64),
+}
+
+impl PidsLimit {
+    /// What [`PidsLimit::Default`] means: more than a Pod of threads needs, less than a fork bomb wants.
+    const DEFAULT: u64 = 4096;
+
+    /// Returns the limit on a host with or without the pids controller.
+    pub(crate) const fn on_host(self, has_controller: bool) -> Option<u64> {
+        match self {
+            Self::Default if has_controller => Some(Self::DEFAULT),
+            Self::Default | Self::Unlimited => None,
+            Self::Limit(limit) => Some(limit),
+        }
+    }
 }
 
 /// What was asked for.
