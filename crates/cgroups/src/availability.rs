@@ -50,7 +50,7 @@ impl fmt::Display for Availability {
             Self::NotDelegated { cgroup } => {
                 write!(f, "is not enabled in {}", cgroup.join("cgroup.subtree_control").display())
             }
-            Self::NotInKernel => f.write_str("this kernel does not have"),
+            Self::NotInKernel => f.write_str("is not in this kernel"),
         }
     }
 }
