@@ -16,7 +16,7 @@ use podrun_plan::model::{FilePlan, NamespacePlan, Owner, SandboxPlan, VolumeSour
 
 use crate::mount::{Attributes, Filesystem};
 use crate::protocol::{Channel, Event, InitSetup, Request};
-use crate::sandbox::{Adopted, pod_text};
+use crate::sandbox::{Adopted, pod_text, reap};
 use crate::{InitProgram, Sandbox, SandboxError, cgroup, path, remove};
 
 /// How long init may take for an answer. It answers within milliseconds; a machine may be busy.
@@ -138,9 +138,9 @@ fn build(plan: &SandboxPlan, program: &InitProgram, cgroup_mount: &Path) -> Resu
         uid: plan.uid.clone(),
         source: Errno::ECONNREFUSED.into(),
     })?;
-    let mut sandbox_channel = Channel::new(socket);
+    let mut channel = Channel::new(socket);
     let fds: Vec<_> = mounts.iter().map(AsFd::as_fd).collect();
-    sandbox_channel.send(&Request::Setup(setup), &fds).map_err(|source| SandboxError::Channel {
+    channel.send(&Request::Setup(setup), &fds).map_err(|source| SandboxError::Channel {
         action: "send to",
         uid: plan.uid.clone(),
         source,
@@ -148,16 +148,27 @@ fn build(plan: &SandboxPlan, program: &InitProgram, cgroup_mount: &Path) -> Resu
 
     let init = spawn(plan, &program, &listener, &init_cgroup)?;
     drop(listener);
-    wait_for(plan, &sandbox_channel, Some(&init), Instant::now() + PATIENCE)?;
-    match sandbox_channel.recv() {
-        Ok(Some((Event::Ready, _))) => {}
-        Ok(Some((Event::SetupFailed(failure), _))) => return Err(SandboxError::Setup(failure)),
-        Err(source) if source.kind() != io::ErrorKind::ConnectionReset => {
-            return Err(SandboxError::Channel { action: "receive from", uid: plan.uid.clone(), source });
+    match wait_until_ready(plan, &mut channel, &init) {
+        Ok(()) => Ok(Sandbox { uid: plan.uid.clone(), pod: pod_text(plan), channel, init, cgroup }),
+        Err(error) => {
+            // It is our child, so the signal cannot be refused; the first error is the one to tell.
+            drop(init.send_signal(libc::SIGKILL));
+            reap(&init);
+            Err(error)
         }
-        Ok(_) | Err(_) => return Err(SandboxError::InitGone { uid: plan.uid.clone() }),
     }
-    Ok(Sandbox { uid: plan.uid.clone(), pod: pod_text(plan), channel: sandbox_channel, init, cgroup })
+}
+
+fn wait_until_ready(plan: &SandboxPlan, channel: &mut Channel, init: &PidFd) -> Result<(), SandboxError> {
+    wait_for(plan, channel, Some(init), Instant::now() + PATIENCE)?;
+    match channel.recv() {
+        Ok(Some((Event::Ready, _))) => Ok(()),
+        Ok(Some((Event::SetupFailed(failure), _))) => Err(SandboxError::Setup(failure)),
+        Err(source) if source.kind() != io::ErrorKind::ConnectionReset => {
+            Err(SandboxError::Channel { action: "receive from", uid: plan.uid.clone(), source })
+        }
+        Ok(_) | Err(_) => Err(SandboxError::InitGone { uid: plan.uid.clone() }),
+    }
 }
 
 fn make_cgroups(plan: &SandboxPlan, mount: &Path) -> Result<(Cgroup, Cgroup), SandboxError> {
@@ -258,7 +269,7 @@ fn spawn(
         .map_err(SandboxError::file("create", &last_words))?;
     let child = Command::from_fd(program.as_fd(), "podrun-init")
         .fds([null.as_fd(), null.as_fd(), stderr.as_fd(), listener.as_fd()])
-        .namespaces(kinds(&plan.namespaces))
+        .namespaces(kinds(plan.namespaces))
         .into_cgroup(cgroup.as_fd())
         .setsid(true)
         .spawn()
@@ -268,15 +279,15 @@ fn spawn(
 
 /// Returns the namespaces that init gets: those of the Pod. Unless the host's is used it also has a pid namespace of
 /// its own when containers have theirs: the kernel then ends every container when init ends.
-fn kinds(plan: &NamespacePlan) -> Kinds {
+fn kinds(plan: NamespacePlan) -> Kinds {
     let mut kinds = Kinds::MNT;
     for (owner, kind) in [(plan.net, Kinds::NET), (plan.ipc, Kinds::IPC), (plan.uts, Kinds::UTS)] {
         if owner != Owner::Host {
-            kinds = kinds | kind;
+            kinds |= kind;
         }
     }
     if plan.pid != Owner::Host {
-        kinds = kinds | Kinds::PID;
+        kinds |= Kinds::PID;
     }
     kinds
 }

@@ -53,5 +53,5 @@ pub mod volumes;
 pub use cgroup::apply as apply_values;
 pub use error::SandboxError;
 pub use program::InitProgram;
-pub use remove::{remove, stop};
+pub use remove::{remove, remove_tree, stop};
 pub use sandbox::{Adopted, InitEvent, Prepared, Process, Sandbox};

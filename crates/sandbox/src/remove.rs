@@ -10,7 +10,7 @@ use crate::create::validate;
 use crate::{SandboxError, tree};
 
 /// How long killed processes may take to be gone. Only uninterruptible sleep takes longer than an instant.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Directories of the Pod's data that live as long as the Pod. The rest is records, which their writer removes.
 const DATA: [&str; 3] = ["containers", "volumes", "files"];
@@ -42,6 +42,16 @@ pub fn remove(plan: &SandboxPlan, cgroup_mount: &Path) -> Result<(), Vec<Sandbox
         errors.extend(DATA.iter().filter_map(|name| tree::remove(&plan.data_dir.join(name)).err()));
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Deletes a directory of containers' making, or a file, with everything below it. A path that does not exist is
+/// success. Symbolic links are not followed and mounts are not entered.
+///
+/// # Errors
+///
+/// [`SandboxError::File`] for the first entry that stays, after everything else is gone.
+pub fn remove_tree(path: &Path) -> Result<(), SandboxError> {
+    tree::remove(path)
 }
 
 fn remove_cgroup(plan: &SandboxPlan, mount: &Path) -> Result<(), SandboxError> {

@@ -2,16 +2,17 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use podrun_cgroups::Cgroup;
 use podrun_namespaces::PidFd;
 use podrun_plan::model::{ContainerSetup, SandboxPlan};
 
-use crate::SandboxError;
 use crate::protocol::{
     Channel, ContainerRecord, DeviceNode, Event, Exited, LogError, MountOrigin, Request, StartFailed,
     StartRequest, Started,
 };
+use crate::{SandboxError, remove};
 
 /// A sandbox: its init, the connection to it, its cgroup.
 ///
@@ -147,18 +148,19 @@ impl Sandbox {
     ///
     /// [`SandboxError::Channel`] if init cannot be told.
     pub fn start(&self, setup: &ContainerSetup, prepared: Prepared) -> Result<(), SandboxError> {
-        let mut fds = vec![prepared.cgroup.as_fd(), prepared.rootfs.as_fd(), prepared.log.as_fd()];
-        fds.extend(prepared.host_shm.iter().map(AsFd::as_fd));
-        fds.extend(prepared.mounts.iter().flatten().map(AsFd::as_fd));
+        let Prepared { cgroup, rootfs, log, host_shm, mounts, devices } = prepared;
+        let mut fds = vec![cgroup.as_fd(), rootfs.as_fd(), log.as_fd()];
+        fds.extend(host_shm.iter().map(AsFd::as_fd));
+        fds.extend(mounts.iter().flatten().map(AsFd::as_fd));
         let origin = |mount: &Option<OwnedFd>| match mount {
             Some(_) => MountOrigin::Fd,
             None => MountOrigin::Sandbox,
         };
         let request = Request::Start(StartRequest {
             setup: setup.clone(),
-            mounts: prepared.mounts.iter().map(origin).collect(),
-            host_shm: prepared.host_shm.is_some(),
-            devices: prepared.devices.clone(),
+            mounts: mounts.iter().map(origin).collect(),
+            host_shm: host_shm.is_some(),
+            devices,
         });
         self.send(&request, &fds)
     }
@@ -183,6 +185,40 @@ impl Sandbox {
             Err(error) if error.is_gone() => Ok(()),
             other => Ok(other?),
         }
+    }
+
+    /// Makes the cgroup of a container.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::ForeignContainer`], or [`SandboxError::Cgroup`].
+    pub fn container_cgroup(&self, id: &str) -> Result<Cgroup, SandboxError> {
+        Ok(self.cgroup.ensure_child(&self.cgroup_name(id)?)?)
+    }
+
+    /// Kills what is left of a container and removes its cgroup. May be repeated.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::ForeignContainer`], or [`SandboxError::Cgroup`].
+    pub fn release(&self, id: &str) -> Result<(), SandboxError> {
+        Ok(self.cgroup.remove_child(&self.cgroup_name(id)?, Instant::now() + remove::PATIENCE)?)
+    }
+
+    /// Ends the sandbox: kills every process in it, init included, and reaps init if this process is its parent. What is
+    /// left are names, for [`stop`](crate::stop) or [`remove`](crate::remove).
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Cgroup`]: a process in uninterruptible sleep outlives ten seconds.
+    pub fn stop(self) -> Result<(), SandboxError> {
+        match self.cgroup.kill() {
+            Err(error) if error.is_gone() => {}
+            other => other?,
+        }
+        self.cgroup.wait_empty(Instant::now() + remove::PATIENCE)?;
+        reap(&self.init);
+        Ok(())
     }
 
     /// Lets init drop what it knows about a container that has ended.
@@ -233,6 +269,19 @@ impl Sandbox {
         };
         records.into_iter().map(with_process).collect()
     }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // One that has ended must not stay a zombie. If it lives, or is another process's child, nothing happens.
+        drop(self.init.try_wait());
+    }
+}
+
+/// Reaps an init that has been killed. A cgroup counts as empty an instant before its last process can be reaped.
+pub(crate) fn reap(init: &PidFd) {
+    // ECHILD: another process is its parent, and reaps it.
+    drop(init.wait());
 }
 
 /// Returns the Pod as the kubelet names it in messages.

@@ -1,7 +1,6 @@
 //! Walks through directories that containers have filled: by descriptor, never through a link, never into a mount.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -151,7 +150,7 @@ fn give(directory: &OwnedFd, group: Gid) -> nix::Result<()> {
         fchown(directory, None, Some(group))?;
     }
     let mode = stat.st_mode & 0o7777 | 0o2770;
-    if stat.st_mode & 0o7777 != mode { fchmod(directory, Mode::from_bits_truncate(mode)) } else { Ok(()) }
+    if stat.st_mode & 0o7777 == mode { Ok(()) } else { fchmod(directory, Mode::from_bits_truncate(mode)) }
 }
 
 fn give_entry(directory: &OwnedFd, name: &CStr, group: Gid) -> nix::Result<()> {
@@ -202,11 +201,6 @@ fn path_of(root: &Path, levels: &[Level], name: &CStr) -> PathBuf {
         path.push(OsStr::from_bytes(level.name.to_bytes()));
     }
     path.join(OsStr::from_bytes(name.to_bytes()))
-}
-
-/// Returns whether an error says that nothing is there.
-pub(crate) fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
 }
 
 #[cfg(test)]

@@ -1,0 +1,338 @@
+//! The program that is a Pod's init: parent of all its containers.
+//!
+//! It has one thread and one loop. It starts containers when the supervisor says so, reaps whatever ends, writes logs,
+//! and tells the supervisor, if there is one. It decides nothing.
+
+mod container;
+mod outbox;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use podrun_namespaces::PidFd;
+use podrun_sandbox::init::{Listener, enter};
+use podrun_sandbox::protocol::{
+    Channel, ContainerState, Event, ExitStatus, Failure, Request, START_ERROR_CODE, Snapshot, Stage,
+    StartFailed, StartRequest,
+};
+use podrun_spec::time::Timestamp;
+
+use crate::seccomp::FilterCache;
+use crate::spawn::spawn;
+use container::{Container, Source};
+use outbox::Outbox;
+
+/// What an event of epoll belongs to, in its 64 bits of data.
+const LISTENER: u64 = 0;
+const SIGNALS: u64 = 1;
+const SUPERVISOR: u64 = 2;
+/// A container's source `s` is `serial * SOURCES + s`, with serials from 1.
+const SOURCES: u64 = 4;
+
+/// Runs the init of a Pod until it is told to end, or fails to make the sandbox.
+///
+/// # Errors
+///
+/// What made it impossible to go on: it was not started by podrun, or the kernel refuses what every init needs.
+///
+/// # Safety
+///
+/// To be called once, at the start of a program of one thread, before anything else has opened a descriptor.
+pub unsafe fn run() -> io::Result<()> {
+    // SAFETY: as promised by the caller.
+    let listener = unsafe { Listener::inherited() }?;
+    // Nobody in the sandbox may look into this process, or into its clones until they have executed a program.
+    nix::sys::prctl::set_dumpable(false)?;
+    let mut init = Init::new(listener)?;
+    while !init.ended {
+        init.step()?;
+    }
+    Ok(())
+}
+
+struct Init {
+    listener: Listener,
+    signals: SignalFd,
+    epoll: Epoll,
+    supervisor: Option<Channel>,
+    outbox: Outbox,
+    ready: bool,
+    ended: bool,
+    containers: Vec<Container>,
+    serial: u64,
+    filters: FilterCache,
+    buffer: Box<[u8]>,
+}
+
+impl Init {
+    fn new(listener: Listener) -> io::Result<Self> {
+        let mut mask = SigSet::empty();
+        // Besides its children's ends, what somebody may send by mistake: init ends when its work does.
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+            mask.add(signal);
+        }
+        mask.thread_block()?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(listener.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        epoll.add(signals.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+        Ok(Self {
+            listener,
+            signals,
+            epoll,
+            supervisor: None,
+            outbox: Outbox::default(),
+            ready: false,
+            ended: false,
+            containers: Vec::new(),
+            serial: 0,
+            filters: FilterCache::default(),
+            buffer: vec![0; container::CHUNK].into_boxed_slice(),
+        })
+    }
+
+    /// Waits for something to happen and handles it.
+    fn step(&mut self) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); 16];
+        let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            Err(Errno::EINTR) => return Ok(()),
+            count => count?,
+        };
+        for event in &events[..count] {
+            match event.data() {
+                LISTENER => self.accept()?,
+                SIGNALS => self.reap()?,
+                SUPERVISOR => {
+                    self.flush();
+                    self.requests();
+                }
+                source => self.container_event(source / SOURCES, source % SOURCES),
+            }
+        }
+        self.flush();
+        Ok(())
+    }
+
+    /// Takes the newest caller as the supervisor. What the one before was to be told is in the snapshot.
+    fn accept(&mut self) -> io::Result<()> {
+        while let Some(channel) = self.listener.accept()? {
+            self.hang_up();
+            self.epoll.add(channel.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SUPERVISOR))?;
+            self.supervisor = Some(channel);
+        }
+        Ok(())
+    }
+
+    fn hang_up(&mut self) {
+        self.supervisor = None;
+        self.outbox.clear();
+    }
+
+    fn requests(&mut self) {
+        while let Some(channel) = &mut self.supervisor {
+            match channel.recv::<Request>() {
+                Ok(Some((request, fds))) => self.handle(request, fds),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.refuse("a message", &error.to_string());
+                }
+                Ok(None) | Err(_) => self.hang_up(),
+            }
+        }
+    }
+
+    fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) {
+        match request {
+            Request::Setup(_) if self.ready => self.refuse("setup", "the sandbox has been made"),
+            Request::Setup(setup) => match enter(&setup, fds) {
+                Ok(()) => {
+                    self.ready = true;
+                    self.send(&Event::Ready, Vec::new());
+                }
+                Err((what, error)) => {
+                    let failure = crate::spawn::failure(Stage::Sandbox, &what, &error);
+                    self.send(&Event::SetupFailed(failure), Vec::new());
+                    self.flush();
+                    self.ended = true;
+                }
+            },
+            Request::Hello => self.tell_all(),
+            Request::Start(request) => self.start(&request, fds),
+            Request::Signal { id, signal } => self.signal(&id, signal),
+            Request::Forget { id } => self.forget(&id),
+            Request::Shutdown => {
+                if self.containers.iter().any(Container::is_alive) {
+                    self.refuse("shutdown", "containers are running");
+                } else {
+                    self.ended = true;
+                }
+            }
+        }
+    }
+
+    fn tell_all(&mut self) {
+        let known: Vec<&Container> = self.containers.iter().filter(|c| !c.forgotten).collect();
+        let containers = known.iter().map(|container| container.record()).collect();
+        let snapshot = Event::Snapshot(Snapshot { ready: self.ready, containers });
+        let own = PidFd::open(nix::unistd::getpid().as_raw()).ok().map(OwnedFd::from);
+        let running = known.iter().filter(|c| matches!(c.state, ContainerState::Running(_)));
+        let fds = own.into_iter().chain(running.filter_map(|container| container.share_process())).collect();
+        self.send(&snapshot, fds);
+    }
+
+    fn start(&mut self, request: &StartRequest, fds: Vec<OwnedFd>) {
+        let id = &request.setup.id;
+        if let Some(known) = self.containers.iter().find(|container| container.id == *id) {
+            // Asked again: the answer is the same again.
+            let (event, fds) = known.answer();
+            if let Some(event) = event {
+                self.send(&event, fds);
+            }
+            return;
+        }
+        let container = if self.ready {
+            self.spawn(request, fds)
+        } else {
+            Err(Failure {
+                stage: Stage::Sandbox,
+                errno: 0,
+                message: "the sandbox is not made yet".to_owned(),
+            })
+        };
+        match container {
+            Ok(container) => self.containers.push(container),
+            Err(failure) => {
+                let failed =
+                    StartFailed { id: id.clone(), failure, exit_code: START_ERROR_CODE, failed_at: now() };
+                self.send(&Event::StartFailed(failed.clone()), Vec::new());
+                self.containers.push(Container::failed(failed));
+            }
+        }
+    }
+
+    fn spawn(&mut self, request: &StartRequest, fds: Vec<OwnedFd>) -> Result<Container, Failure> {
+        let security = &request.setup.security;
+        let filter = if security.seccomp && !security.privileged {
+            let compiled = self.filters.filter(security.capabilities);
+            Some(compiled.map_err(|message| Failure { stage: Stage::Security, errno: 0, message })?)
+        } else {
+            None
+        };
+        // SAFETY: this is init, which has one thread.
+        let (spawned, log) = unsafe { spawn(request, fds, filter) }?;
+        self.serial += 1;
+        let container = Container::new(request.setup.id.clone(), self.serial, spawned, log);
+        for (source, fd) in container.sources() {
+            let data = self.serial * SOURCES + source as u64;
+            if let Err(errno) = self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, data)) {
+                // Without a watch its log would stall it: it is killed, and its end is reaped as any other.
+                container.kill();
+                return Err(crate::spawn::failure(Stage::Clone, "watch the process", &errno.into()));
+            }
+        }
+        Ok(container)
+    }
+
+    fn signal(&mut self, id: &str, signal: i32) {
+        let Some(container) = self.containers.iter().find(|container| container.id == id) else {
+            return self.refuse("signal", &format!("there is no container {id}"));
+        };
+        if let Err(error) = container.signal(signal) {
+            self.refuse("signal", &format!("signal {signal} to {id}: {error}"));
+        }
+    }
+
+    fn forget(&mut self, id: &str) {
+        let Some(container) = self.containers.iter_mut().find(|container| container.id == id) else { return };
+        if container.is_alive() {
+            return self.refuse("forget", &format!("{id} has not ended"));
+        }
+        container.forgotten = true;
+        self.drop_forgotten();
+    }
+
+    /// Drops what is forgotten, once nothing writes to its log any more.
+    fn drop_forgotten(&mut self) {
+        self.containers.retain(|container| !container.forgotten || container.is_open());
+    }
+
+    fn container_event(&mut self, serial: u64, source: u64) {
+        let Some(index) = self.containers.iter().position(|container| container.serial == serial) else {
+            return;
+        };
+        let events = match Source::from_number(source) {
+            Some(Source::Report) => self.containers[index].read_report(now()),
+            Some(source) => self.containers[index].read_output(source, &mut self.buffer, now()),
+            None => Vec::new(),
+        };
+        self.send_all(index, events);
+        if self.containers[index].forgotten {
+            self.drop_forgotten();
+        }
+    }
+
+    /// Reaps every child that has ended, orphans of the Pod included.
+    fn reap(&mut self) -> io::Result<()> {
+        while self.signals.read_signal()?.is_some() {}
+        loop {
+            let (pid, status) = match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, ExitStatus::Code(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, ExitStatus::Signal(signal as i32)),
+                Err(Errno::EINTR) => continue,
+                Ok(_) | Err(_) => return Ok(()),
+            };
+            let ended = |container: &Container| container.pid == Some(pid.as_raw());
+            let Some(index) = self.containers.iter().position(ended) else { continue };
+            let events = self.containers[index].ended(status, &mut self.buffer, now());
+            self.send_all(index, events);
+        }
+    }
+
+    fn send_all(&mut self, index: usize, events: Vec<Event>) {
+        for event in events {
+            let process = match &event {
+                Event::Started(_) => self.containers[index].share_process(),
+                _ => None,
+            };
+            self.send(&event, process.into_iter().collect());
+        }
+    }
+
+    fn refuse(&mut self, request: &str, message: &str) {
+        let event = Event::Refused { request: request.to_owned(), message: message.to_owned() };
+        self.send(&event, Vec::new());
+    }
+
+    fn send(&mut self, event: &Event, fds: Vec<OwnedFd>) {
+        if self.supervisor.is_some() && !self.outbox.push(event, fds) {
+            self.hang_up();
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(channel) = &self.supervisor else { return };
+        match self.outbox.flush(channel) {
+            Ok(None) => {}
+            Ok(Some(waiting)) => {
+                let flags =
+                    if waiting { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
+                let mut event = EpollEvent::new(flags, SUPERVISOR);
+                if self.epoll.modify(channel.as_fd(), &mut event).is_err() {
+                    self.hang_up();
+                }
+            }
+            Err(_) => self.hang_up(),
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}

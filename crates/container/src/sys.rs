@@ -1,0 +1,156 @@
+//! The system calls that neither std nor nix has, or that the C library wraps in ways that a cloned child must not use.
+
+use std::ffi::{CStr, c_char, c_int, c_long, c_ulong};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use seccompiler::sock_filter;
+
+fn done(result: c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Gives the calling process an anonymous session keyring of its own.
+pub(crate) fn join_new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
+    let name = ptr::null::<c_char>();
+    // SAFETY: a null name asks for an anonymous keyring.
+    done(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) })
+}
+
+pub(crate) fn install_filter(program: &[sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // seccompiler's sock_filter is the kernel's, declared anew only to derive traits.
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    let pointer = ptr::from_ref(&program);
+    // SAFETY: the kernel copies `len` instructions from a live slice, and writes nothing.
+    done(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, pointer) })
+}
+
+pub(crate) fn drop_from_bounding_set(capability: u8) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    done(c_long::from(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, c_ulong::from(capability), 0, 0, 0) }))
+}
+
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: c_int,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityWords {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Returns the permitted capabilities of this process.
+pub(crate) fn permitted_capabilities() -> io::Result<u64> {
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let mut words = [CapabilityWords::default(); 2];
+    // SAFETY: version 3 takes a header and two sets of words, all live and writable.
+    done(unsafe { libc::syscall(libc::SYS_capget, ptr::from_mut(&mut header), words.as_mut_ptr()) })?;
+    Ok(u64::from(words[1].permitted) << 32 | u64::from(words[0].permitted))
+}
+
+/// Sets permitted and effective capabilities, and empties the inheritable set and with it the ambient one.
+pub(crate) fn set_capabilities(mask: u64) -> io::Result<()> {
+    let word = |bits: u64| u32::try_from(bits & 0xffff_ffff).unwrap_or(0);
+    let words = |bits| CapabilityWords { effective: bits, permitted: bits, inheritable: 0 };
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let sets = [words(word(mask)), words(word(mask >> 32))];
+    // SAFETY: version 3 takes a header and two sets of words, all live.
+    done(unsafe { libc::syscall(libc::SYS_capset, ptr::from_mut(&mut header), sets.as_ptr()) })
+}
+
+/// Sets the ids of this thread, which is the only one: the C library would look for others that the clone has not
+/// copied.
+pub(crate) fn set_identity(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    // SAFETY: the kernel reads `len` ids from a live slice.
+    done(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    // SAFETY: takes numbers only.
+    done(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: takes numbers only.
+    done(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
+}
+
+pub(crate) fn set_rlimit(resource: c_int, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let (limit, old) = (ptr::from_ref(&limit), ptr::null_mut::<libc::rlimit64>());
+    // SAFETY: reads a live struct and writes nothing, as `old` is null.
+    done(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, limit, old) })
+}
+
+/// Returns the hard limit of this process.
+pub(crate) fn hard_rlimit(resource: c_int) -> io::Result<u64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let new = ptr::null::<libc::rlimit64>();
+    // SAFETY: writes to a live struct and reads nothing, as `new` is null.
+    done(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new, ptr::from_mut(&mut limit)) })?;
+    Ok(limit.rlim_max)
+}
+
+/// Puts copies of `stdio` at 0, 1 and 2 and `report` at 3, close-on-exec, and closes everything else.
+///
+/// # Safety
+///
+/// Every other owner of a descriptor in this process is left with a dangling number: nothing but the returned
+/// descriptor may be used, or dropped, afterwards.
+pub(crate) unsafe fn keep_only(stdio: [BorrowedFd<'_>; 3], report: OwnedFd) -> io::Result<OwnedFd> {
+    const FREE: RawFd = 4;
+    let lift = |fd: RawFd| -> io::Result<RawFd> {
+        // SAFETY: takes numbers only.
+        let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, FREE) };
+        done(c_long::from(copy)).map(|()| copy)
+    };
+    // Copies out of the way of the places, so that none is overwritten before its turn.
+    let [stdin, stdout, stderr] = stdio.map(|fd| lift(fd.as_raw_fd()));
+    // Forgotten, not dropped: its number may be one of those that get another meaning.
+    let report = lift(report.into_raw_fd())?;
+    let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
+    for (from, to, flags) in [(stdin, 0, 0), (stdout, 1, 0), (stderr, 2, 0), (report, 3, libc::O_CLOEXEC)] {
+        // SAFETY: takes numbers only.
+        done(c_long::from(unsafe { libc::dup3(from, to, flags) }))?;
+    }
+    // SAFETY: takes numbers only; the caller promises that nothing above is used any more.
+    done(unsafe { libc::syscall(libc::SYS_close_range, FREE, u32::MAX, 0) })?;
+    // SAFETY: dup3 has made it, and what the number meant before is forgotten.
+    Ok(unsafe { OwnedFd::from_raw_fd(3) })
+}
+
+/// Resets all signals to their default action and blocks none, as a program expects to be started.
+pub(crate) fn reset_signals() {
+    // SAFETY: a plain struct for which zeroes are a value; SIG_DFL is zero.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    for signal in 1..=64 {
+        // SAFETY: reads a live struct. It fails for SIGKILL and SIGSTOP, which cannot be changed, and for the two
+        // signals that the C library keeps for itself.
+        unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
+    }
+    // SAFETY: a plain struct for which zeroes are a value, the empty set.
+    let none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: reads a live set; cannot fail with these arguments.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
+}
+
+/// Executes a program. Returns only if that failed.
+///
+/// # Safety
+///
+/// Both arrays must be of pointers to live, NUL-terminated strings, and end with a null pointer.
+pub(crate) unsafe fn exec(path: &CStr, argv: &[*const c_char], envp: &[*const c_char]) -> io::Error {
+    // SAFETY: as promised by the caller.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Leaves the process without running anything of it.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: it has no preconditions.
+    unsafe { libc::_exit(code) }
+}
