@@ -33,6 +33,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     result
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "to run the command that its user names is what this example is for"
+)]
 fn run(cgroup: &Cgroup, command: &str, arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let mut child = Command::new(command).args(arguments).spawn()?;
     let moved = cgroup.add_process(child.id());

@@ -104,7 +104,7 @@ fn the_oom_killer_takes_the_group_and_tells() {
         // MAP_POPULATE gives up silently, so every page is touched too.
         for page in (0..size).step_by(4096) {
             // SAFETY: the mapping is `size` bytes and writable.
-            unsafe { map.cast::<u8>().add(page).write_volatile(1) };
+            unsafe { map.cast::<u8>().wrapping_add(page).write_volatile(1) };
         }
         0
     });
