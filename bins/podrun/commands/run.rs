@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::time::Instant;
 
 use anstream::{eprintln, println};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,15 +10,17 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use podrun_engine::{Client, Engine, EventRecord, Message, PodView};
 use podrun_spec::status::{ContainerState, Phase, PodStatus};
+use podrun_spec::time::Timestamp;
 
 use crate::cli::{Global, RunArgs};
 use crate::exit_code::Code;
 use crate::follow::{Changes, ContainerLog, Lines};
+use crate::output::{now, since};
 use crate::report::{CommandError, CommandResult, warning};
 use crate::{context, report};
 
 pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
-    let begun = Instant::now();
+    let begun = now();
     let engine = context::engine(global)?;
     let options = context::options(&args.node, args.rm)?;
     let manifest = context::manifest_with_pods(&args.file)?;
@@ -27,7 +28,8 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
     for parsed in &manifest.pods {
         let plan = engine.plan(&parsed.pod, &options)?;
         for limit in plan.unenforced {
-            warning(&format!("{}: {} is not enforced: {}", limit.object, limit.value, limit.why));
+            let (object, value, controller, why) = (limit.object, limit.value, limit.controller, limit.why);
+            warning(&format!("{object}: {value} is not enforced: the {controller} controller {why}"));
         }
     }
     let mut views = Vec::new();
@@ -89,11 +91,11 @@ struct Follower<'a> {
     signals: SignalFd,
     interrupts: u32,
     quiet: bool,
-    begun: Instant,
+    begun: Timestamp,
 }
 
 impl<'a> Follower<'a> {
-    fn new(engine: &'a Engine, views: Vec<PodView>, quiet: bool, begun: Instant) -> Result<Self, CommandError> {
+    fn new(engine: &'a Engine, views: Vec<PodView>, quiet: bool, begun: Timestamp) -> Result<Self, CommandError> {
         let failed = |what: &str, error: std::io::Error| CommandError::new(Code::Engine, format!("{what}: {error}"));
         let mut set = SigSet::empty();
         set.add(Signal::SIGINT);
@@ -270,14 +272,14 @@ pub(crate) fn readable(client: &Client) -> bool {
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
-fn print_event(event: &EventRecord, begun: Instant, pod: Option<&str>) {
+fn print_event(event: &EventRecord, begun: Timestamp, pod: Option<&str>) {
     let about = event
         .field_path
         .as_deref()
         .and_then(|path| Some(path.split_once('{')?.1.trim_end_matches('}')))
         .unwrap_or_default();
     let pod = pod.map(|pod| format!("{pod}  ")).unwrap_or_default();
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = since(begun, event.last).as_secs_f64();
     let style = match event.kind {
         podrun_engine::EventKind::Normal => anstyle::Style::new(),
         podrun_engine::EventKind::Warning => anstyle::AnsiColor::Yellow.on_default(),
@@ -307,7 +309,6 @@ fn exit_code(status: &PodStatus) -> Code {
 #[cfg(test)]
 mod tests {
     use podrun_spec::status::{ContainerStatus, Terminated};
-    use podrun_spec::time::Timestamp;
 
     use super::*;
 

@@ -37,7 +37,8 @@ impl Client {
         (&self.namespace, &self.uid)
     }
 
-    /// Asks for every status and event from now on; [`Client::next`] returns them, the present status first.
+    /// Asks for all events so far, the present status, and every event and status from now on; [`Client::next`] returns
+    /// them.
     ///
     /// # Errors
     /// EPIPE and the like where the supervisor is gone.

@@ -19,7 +19,7 @@ pub(crate) const SOCKET: &str = "supervisor.sock";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "camelCase")]
 pub(crate) enum Request {
-    /// Answered by every status and event from now on, the present status first, until the Pod has ended.
+    /// Answered by all events so far, the present status, and every event and status from now on until the Pod has ended.
     Watch,
     /// Answered by `Ok` once the wish is recorded.
     #[serde(rename_all = "camelCase")]

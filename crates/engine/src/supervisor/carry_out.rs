@@ -198,9 +198,17 @@ impl Supervisor {
     fn stop_sandbox(&mut self) {
         self.stopping = true;
         self.connection = None;
-        self.sandbox = None;
+        let sandbox = self.sandbox.take();
         let (plan, mount) = (self.plan.sandbox.clone(), self.host.cgroup.mount.clone());
-        self.in_background(Input::SandboxStopped, move || podrun_sandbox::stop(&plan, &mount));
+        self.in_background(Input::SandboxStopped, move || {
+            let stopped = podrun_sandbox::stop(&plan, &mount);
+            // Init is this process's child unless an earlier supervisor made it; then ECHILD says that somebody else
+            // reaps it.
+            if let (Ok(()), Some(sandbox)) = (&stopped, &sandbox) {
+                drop(sandbox.pidfd().wait());
+            }
+            stopped
+        });
     }
 
     fn clean_up(&mut self) {

@@ -153,7 +153,7 @@ struct Supervisor {
     /// Whether `published` is newer than the file.
     dirty: bool,
     messages: broadcast::Sender<Message>,
-    present: watch::Sender<Message>,
+    present: watch::Sender<Published>,
     done: mpsc::Sender<Input>,
     finished: bool,
     remove: bool,
@@ -187,7 +187,7 @@ impl Supervisor {
         let mut events = EventLog::default();
         events.restore(published.events.clone());
         let (messages, _) = broadcast::channel(BACKLOG);
-        let (present, present_rx) = watch::channel(status_message(&published));
+        let (present, present_rx) = watch::channel(published.clone());
         let (wishes_tx, wishes) = mpsc::channel(16);
         let (done, done_rx) = mpsc::channel(16);
         let hub = Hub { messages: messages.clone(), present: present_rx, wishes: wishes_tx };
@@ -219,9 +219,20 @@ impl Supervisor {
         Ok((supervisor, hub, wishes, done_rx))
     }
 
+    /// Tells of limits that the Pod has to live without, once, when it is new.
+    fn admit(&mut self) {
+        for limit in self.plan.unenforced.clone() {
+            let message = format!("{}: {} is not enforced: the {} controller {}", limit.object, limit.value, limit.controller, limit.why);
+            self.warn("Unenforced", message, None);
+        }
+    }
+
     /// Works off all inputs and their consequences, then writes down where things stand.
     fn work_off(&mut self) {
         while let Some(input) = self.inputs.pop_front() {
+            if input == Input::Created {
+                self.admit();
+            }
             for action in self.machine.step(clock::now(), input) {
                 self.carry_out(action);
             }
@@ -258,18 +269,21 @@ impl Supervisor {
             return;
         }
         self.published.status = status;
+        self.published.events = self.events.records().to_vec();
         self.dirty = true;
-        let message = status_message(&self.published);
-        if *self.present.borrow() != message {
+        let told = {
+            let told = self.present.borrow();
+            told.status == self.published.status && told.deletion == self.published.deletion
+        };
+        if !told {
             // No watcher is not an error.
-            let _ = self.messages.send(message.clone());
-            self.present.send_replace(message);
+            let _ = self.messages.send(status_message(&self.published));
         }
+        self.present.send_replace(self.published.clone());
     }
 
     fn save(&mut self) {
         if self.dirty {
-            self.published.events = self.events.records().to_vec();
             let durable = self.published.status.phase.is_terminal();
             let result = self.records.publish(&self.pod.meta.uid, &self.published, durable);
             self.warn_on_error(result);

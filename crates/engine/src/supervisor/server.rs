@@ -11,6 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::protocol::{Message, Request, SOCKET, SocketPath};
+use crate::record::Published;
 
 /// Messages that a slow watcher may lag behind before it is cut off.
 pub(super) const BACKLOG: usize = 1024;
@@ -23,8 +24,8 @@ const REQUEST_BYTES: usize = 64 * 1024;
 pub(super) struct Hub {
     /// Every message from now on.
     pub(super) messages: broadcast::Sender<Message>,
-    /// The present status.
-    pub(super) present: watch::Receiver<Message>,
+    /// The present status and the events so far.
+    pub(super) present: watch::Receiver<Published>,
     /// Wishes, for the loop.
     pub(super) wishes: mpsc::Sender<Request>,
 }
@@ -75,7 +76,11 @@ async fn answer(reader: OwnedReadHalf, mut writer: OwnedWriteHalf, hub: Hub) -> 
                     Ok(Request::Watch) => {
                         let messages = hub.messages.subscribe();
                         let present = hub.present.borrow().clone();
-                        send(&mut writer, &present).await?;
+                        for event in present.events {
+                            send(&mut writer, &Message::Event { event }).await?;
+                        }
+                        let status = Box::new(present.status);
+                        send(&mut writer, &Message::Status { status, deletion: present.deletion }).await?;
                         watched = Some(messages);
                     }
                     Ok(wish) => {
