@@ -103,8 +103,10 @@ pub(crate) enum Unenforced {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code: 0 when the Pod succeeded, else the code of the first container that failed;
-130 after Ctrl-C; 3 for a manifest that is refused; 125 where podrun or the host failed.")]
+#[command(
+    after_help = "Exit code: 0 when the Pod succeeded, else the code of the first container that failed;
+130 after Ctrl-C; 3 for a manifest that is refused; 125 where podrun or the host failed."
+)]
 pub(crate) struct RunArgs {
     /// The manifest: YAML or JSON, one or many documents; - is standard input.
     #[arg(value_name = "FILE")]

@@ -18,7 +18,8 @@ const INIT: &str = "podrun-init";
 pub(crate) fn engine(global: &Global) -> Result<Engine, CommandError> {
     let paths = match &global.root {
         Some(root) => {
-            let root = std::path::absolute(root).map_err(|error| CommandError::io("resolve", root, &error))?;
+            let root =
+                std::path::absolute(root).map_err(|error| CommandError::io("resolve", root, &error))?;
             Paths::below(&root)
         }
         None => Paths::system(),
@@ -42,8 +43,8 @@ pub(crate) fn manifest(file: &str) -> Result<Manifest, CommandError> {
             .map_err(|error| CommandError::io("read", Path::new("standard input"), &error))?;
         ("<stdin>", text)
     } else {
-        let text =
-            std::fs::read_to_string(file).map_err(|error| CommandError::io("read", Path::new(file), &error))?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| CommandError::io("read", Path::new(file), &error))?;
         (file, text)
     };
     Ok(podrun_spec::parse(name, &text)?)

@@ -210,11 +210,16 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("podrun-tail-{}", std::process::id()));
         let text: String = (0..5000).map(|n| format!("2026-11-23T16:15:00Z stdout F line {n}\n")).collect();
         std::fs::write(&dir, text).unwrap();
-        for (count, first) in [(0, None), (1, Some("line 4999")), (4000, Some("line 1000")), (9999, Some("line 0"))] {
+        for (count, first) in
+            [(0, None), (1, Some("line 4999")), (4000, Some("line 1000")), (9999, Some("line 0"))]
+        {
             let mut log = LogFile::open(&dir).unwrap();
             log.skip_to_tail(count).unwrap();
             let entries = log.read_new().unwrap();
-            assert_eq!(entries.first().map(|e| String::from_utf8_lossy(&e.content).into_owned()).as_deref(), first);
+            assert_eq!(
+                entries.first().map(|e| String::from_utf8_lossy(&e.content).into_owned()).as_deref(),
+                first
+            );
         }
         std::fs::remove_file(&dir).unwrap();
     }

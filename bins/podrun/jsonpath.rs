@@ -204,8 +204,14 @@ fn subscript(text: &str) -> Result<Step, String> {
 
 fn filter(text: &str) -> Result<Step, String> {
     use Comparison::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual};
-    let operators =
-        [("==", Equal), ("!=", NotEqual), ("<=", LessEqual), (">=", GreaterEqual), ("<", Less), (">", Greater)];
+    let operators = [
+        ("==", Equal),
+        ("!=", NotEqual),
+        ("<=", LessEqual),
+        (">=", GreaterEqual),
+        ("<", Less),
+        (">", Greater),
+    ];
     for (operator, comparison) in operators {
         if let Some((left, right)) = text.split_once(operator) {
             let right = right.trim();
@@ -258,7 +264,9 @@ fn take<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
         (Step::Field(name), Value::Object(map)) => map.get(name).into_iter().collect(),
         (Step::All, Value::Array(items)) => items.iter().collect(),
         (Step::All, Value::Object(map)) => map.values().collect(),
-        (Step::Index(index), Value::Array(items)) => at(*index, items.len()).map(|i| &items[i]).into_iter().collect(),
+        (Step::Index(index), Value::Array(items)) => {
+            at(*index, items.len()).map(|i| &items[i]).into_iter().collect()
+        }
         (Step::Slice(from, to), Value::Array(items)) => {
             let bound = |n: i64| usize::try_from(if n < 0 { n + items.len() as i64 } else { n }).unwrap_or(0);
             let from = from.map_or(0, bound).min(items.len());

@@ -33,8 +33,8 @@ fn main() -> ExitCode {
         Command::Plan(args) => commands::plan::run(&global, &args),
         Command::Image(args) => commands::image::run(&global, &args),
         Command::Doctor(args) => commands::doctor::run(&global, &args),
-        Command::Version(args) => commands::version::run(&args),
-        Command::Completion(args) => commands::completion::run(&args),
+        Command::Version(args) => Ok(commands::version::run(&args)),
+        Command::Completion(args) => Ok(commands::completion::run(&args)),
     };
     match result {
         Ok(code) => code.into(),

@@ -143,6 +143,9 @@ mod tests {
 
     #[test]
     fn bytes_have_two_digits() {
-        assert_eq!([0, 999, 1000, 2_140_000, 99_400_000].map(bytes), ["0B", "999B", "1.0kB", "2.1MB", "99MB"]);
+        assert_eq!(
+            [0, 999, 1000, 2_140_000, 99_400_000].map(bytes),
+            ["0B", "999B", "1.0kB", "2.1MB", "99MB"]
+        );
     }
 }

@@ -4,9 +4,8 @@ use clap::CommandFactory as _;
 
 use crate::cli::{Cli, CompletionArgs};
 use crate::exit_code::Code;
-use crate::report::CommandResult;
 
-pub(crate) fn run(args: &CompletionArgs) -> CommandResult {
+pub(crate) fn run(args: &CompletionArgs) -> Code {
     clap_complete::generate(args.shell, &mut Cli::command(), "podrun", &mut std::io::stdout());
-    Ok(Code::Ok)
+    Code::Ok
 }

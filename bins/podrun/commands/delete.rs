@@ -50,10 +50,17 @@ fn report_and_go_on(error: CommandError, failed: &mut Option<CommandError>, glob
     }
 }
 
-fn wanted(global: &Global, args: &DeleteArgs, engine: &Engine) -> Result<Vec<(String, String)>, CommandError> {
+fn wanted(
+    global: &Global,
+    args: &DeleteArgs,
+    engine: &Engine,
+) -> Result<Vec<(String, String)>, CommandError> {
     if args.all {
         let pods = engine.pods()?.into_iter().map(|view| view.pod.meta);
-        return Ok(pods.filter(|meta| meta.namespace == global.namespace).map(|m| (m.namespace, m.name)).collect());
+        return Ok(pods
+            .filter(|meta| meta.namespace == global.namespace)
+            .map(|m| (m.namespace, m.name))
+            .collect());
     }
     if let Some(file) = &args.file {
         let manifest = context::manifest_with_pods(file)?;
@@ -61,7 +68,9 @@ fn wanted(global: &Global, args: &DeleteArgs, engine: &Engine) -> Result<Vec<(St
     }
     let names = context::pod_names(&args.what);
     if names.is_empty() {
-        return Err(CommandError::new(Code::Usage, "no Pod is named").with_hint("podrun delete pod NAME, or --all"));
+        return Err(
+            CommandError::new(Code::Usage, "no Pod is named").with_hint("podrun delete pod NAME, or --all")
+        );
     }
     Ok(names.into_iter().map(|name| (global.namespace.clone(), name)).collect())
 }
@@ -94,7 +103,12 @@ fn connect(engine: &Engine, view: &PodView) -> Result<Client, Error> {
     engine.connect(&view.pod)
 }
 
-fn finish(engine: &Engine, mut client: Box<Client>, name: &str, deadline: Option<Instant>) -> Result<(), CommandError> {
+fn finish(
+    engine: &Engine,
+    mut client: Box<Client>,
+    name: &str,
+    deadline: Option<Instant>,
+) -> Result<(), CommandError> {
     loop {
         if !client.has_buffered() {
             wait(&client, name, deadline)?;

@@ -120,7 +120,8 @@ fn describe_container(sheet: &mut Sheet, container: &Container, status: Option<&
     if let Some(status) = status {
         sheet.field(4, "Image ID", &status.image_id);
     }
-    let ports: Vec<String> = container.ports.iter().map(|p| format!("{}/{:?}", p.container_port, p.protocol)).collect();
+    let ports: Vec<String> =
+        container.ports.iter().map(|p| format!("{}/{:?}", p.container_port, p.protocol)).collect();
     sheet.field(4, "Ports", if ports.is_empty() { "<none>" } else { "" });
     ports.iter().for_each(|port| sheet.line(&format!("      {}", port.to_uppercase())));
     for (name, words) in [("Command", &container.command), ("Args", &container.args)] {
@@ -136,16 +137,22 @@ fn describe_container(sheet: &mut Sheet, container: &Container, status: Option<&
         sheet.field(4, "Ready", if status.ready { "True" } else { "False" });
         sheet.field(4, "Restart Count", &status.restart_count.to_string());
         if let Some(user) = &status.user {
-            sheet.field(4, "User", &format!("{}:{} groups {:?}", user.uid, user.gid, user.supplemental_groups));
+            sheet.field(
+                4,
+                "User",
+                &format!("{}:{} groups {:?}", user.uid, user.gid, user.supplemental_groups),
+            );
         }
     }
-    for (name, list) in [("Limits", &container.resources.limits), ("Requests", &container.resources.requests)] {
+    for (name, list) in [("Limits", &container.resources.limits), ("Requests", &container.resources.requests)]
+    {
         if !list.is_empty() {
             sheet.line(&format!("    {name}:"));
             list.iter().for_each(|(key, quantity)| sheet.field(6, key, &quantity.to_string()));
         }
     }
-    let env: Vec<String> = container.env.iter().map(|v| format!("{}: {}", v.name, env_text(&v.source))).collect();
+    let env: Vec<String> =
+        container.env.iter().map(|v| format!("{}: {}", v.name, env_text(&v.source))).collect();
     sheet.field(4, "Environment", if env.is_empty() { "<none>" } else { "" });
     env.iter().for_each(|line| sheet.line(&format!("      {line}")));
     sheet.field(4, "Mounts", if container.volume_mounts.is_empty() { "<none>" } else { "" });

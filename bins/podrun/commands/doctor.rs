@@ -49,7 +49,8 @@ impl Finding {
 
 pub(crate) fn run(global: &Global, args: &DoctorArgs) -> CommandResult {
     let engine = context::engine(global)?;
-    let mut findings = vec![kernel(), rights(), oom_score(), init(), file_system("overlay", "root file systems")];
+    let mut findings =
+        vec![kernel(), rights(), oom_score(), init(), file_system("overlay", "root file systems")];
     findings.extend(["net", "ipc", "uts", "pid", "mnt", "cgroup"].map(namespace));
     findings.extend(cgroups());
     findings.push(seccomp());
@@ -106,16 +107,18 @@ fn oom_score() -> Finding {
     if effective & SYS_RESOURCE != 0 {
         Finding::new("CAP_SYS_RESOURCE", Verdict::Ok, "oom_score_adj can be lowered")
     } else {
-        Finding::new("CAP_SYS_RESOURCE", Verdict::Limited, "missing: oom_score_adj of Guaranteed Pods stays as it is")
+        Finding::new(
+            "CAP_SYS_RESOURCE",
+            Verdict::Limited,
+            "missing: oom_score_adj of Guaranteed Pods stays as it is",
+        )
     }
 }
 
 fn init() -> Finding {
     match std::env::current_exe().map(|own| own.with_file_name("podrun-init")) {
         Ok(path) if path.is_file() => Finding::new("podrun-init", Verdict::Ok, path.display().to_string()),
-        Ok(path) => {
-            Finding::new("podrun-init", Verdict::Broken, format!("{} is missing", path.display()))
-        }
+        Ok(path) => Finding::new("podrun-init", Verdict::Broken, format!("{} is missing", path.display())),
         Err(error) => Finding::new("podrun-init", Verdict::Broken, error.to_string()),
     }
 }
@@ -125,7 +128,11 @@ fn file_system(name: &str, purpose: &str) -> Finding {
     if known.split_whitespace().any(|word| word == name) {
         Finding::new(name, Verdict::Ok, format!("for {purpose}"))
     } else {
-        Finding::new(name, Verdict::Broken, format!("the kernel does not know it yet (modprobe {name}?); for {purpose}"))
+        Finding::new(
+            name,
+            Verdict::Broken,
+            format!("the kernel does not know it yet (modprobe {name}?); for {purpose}"),
+        )
     }
 }
 

@@ -38,7 +38,8 @@ pub(crate) fn run(global: &Global, args: &GetArgs) -> CommandResult {
         return watch(&engine, args, views);
     }
     if views.is_empty() && args.output.as_ref().is_none_or(|o| *o == OutputFormat::Wide) {
-        let place = if args.all_namespaces { String::new() } else { format!(" in {} namespace", global.namespace) };
+        let place =
+            if args.all_namespaces { String::new() } else { format!(" in {} namespace", global.namespace) };
         anstream::eprintln!("No resources found{place}.");
         return Ok(Code::Ok);
     }

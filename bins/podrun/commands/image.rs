@@ -25,7 +25,8 @@ pub(crate) fn run(global: &Global, args: &ImageArgs) -> CommandResult {
             }
         }
         ImageCommand::Import(args) => {
-            let loaded = engine.images()?.import(&args.path, &reference(&args.name)?, &import_options(args)?)?;
+            let loaded =
+                engine.images()?.import(&args.path, &reference(&args.name)?, &import_options(args)?)?;
             announce("Imported", &loaded);
         }
         ImageCommand::Ls { output, no_headers, quiet } => {
@@ -38,7 +39,9 @@ pub(crate) fn run(global: &Global, args: &ImageArgs) -> CommandResult {
                 print!("{}", rows(&images, !no_headers));
             }
         }
-        ImageCommand::Rm { images, ignore_not_found } => return remove(global, &engine, images, *ignore_not_found),
+        ImageCommand::Rm { images, ignore_not_found } => {
+            return remove(global, &engine, images, *ignore_not_found);
+        }
     }
     Ok(Code::Ok)
 }
@@ -76,8 +79,9 @@ fn import_options(args: &ImportArgs) -> Result<ImportOptions, CommandError> {
 fn words(flag: &str, text: Option<&str>) -> Result<Vec<String>, CommandError> {
     match text {
         None => Ok(Vec::new()),
-        Some(text) if text.trim_start().starts_with('[') => serde_json::from_str(text)
-            .map_err(|error| CommandError::new(Code::Usage, format!("{flag}: expected a JSON list of words: {error}"))),
+        Some(text) if text.trim_start().starts_with('[') => serde_json::from_str(text).map_err(|error| {
+            CommandError::new(Code::Usage, format!("{flag}: expected a JSON list of words: {error}"))
+        }),
         Some(text) => Ok(vec![text.to_owned()]),
     }
 }
@@ -88,7 +92,14 @@ fn rows(images: &[Image], header: bool) -> String {
         let id: String = image.id.hex().chars().take(12).collect();
         let created = image.created.as_deref().and_then(|t| t.split('T').next()).unwrap_or("<unknown>");
         let line = |repository: String, tag: String| {
-            vec![repository, tag, id.clone(), created.to_owned(), bytes(image.size), bytes(image.unpacked_size)]
+            vec![
+                repository,
+                tag,
+                id.clone(),
+                created.to_owned(),
+                bytes(image.size),
+                bytes(image.unpacked_size),
+            ]
         };
         if image.references.is_empty() {
             lines.push(line("<none>".to_owned(), "<none>".to_owned()));

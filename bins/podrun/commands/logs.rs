@@ -51,11 +51,13 @@ fn containers(view: &PodView, asked: Option<&str>, all: bool) -> Result<Vec<Stri
             None => {
                 let names: Vec<&str> = spec.all_containers().map(|(_, c)| c.name.as_str()).collect();
                 let message = format!("container \"{name}\" in pod \"{pod}\" is not available");
-                Err(CommandError::new(Code::NotFound, message).with_hint(format!("it has {}", names.join(", "))))
+                Err(CommandError::new(Code::NotFound, message)
+                    .with_hint(format!("it has {}", names.join(", "))))
             }
         };
     }
-    let annotated = view.pod.meta.annotations.get(DEFAULT_CONTAINER).filter(|name| spec.container(name).is_some());
+    let annotated =
+        view.pod.meta.annotations.get(DEFAULT_CONTAINER).filter(|name| spec.container(name).is_some());
     let first = annotated.unwrap_or(&spec.containers[0].name).clone();
     if annotated.is_none() && spec.containers.len() > 1 {
         let names: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
@@ -149,7 +151,8 @@ struct Printer<'a> {
 impl Printer<'_> {
     fn print(mut self, engine: &Engine, view: &PodView, mut sources: Vec<Source>) -> CommandResult {
         // Watched before reading: what comes in between is not missed.
-        let mut following = if self.args.follow { Some(Following::begin(engine, view, &sources)?) } else { None };
+        let mut following =
+            if self.args.follow { Some(Following::begin(engine, view, &sources)?) } else { None };
         loop {
             let over = following.as_ref().is_none_or(|f| !sources.iter().any(|s| s.runs(&f.status)));
             for source in &mut sources {

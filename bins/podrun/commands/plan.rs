@@ -41,4 +41,3 @@ pub(crate) fn run(global: &Global, args: &PlanArgs) -> CommandResult {
     }
     Ok(Code::Ok)
 }
-

@@ -49,7 +49,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
         }
         return Ok(Code::Ok);
     }
-    Follower::new(&engine, views, args.quiet, begun)?.follow()
+    Ok(Follower::new(&engine, views, args.quiet, begun)?.follow())
 }
 
 /// Starts the supervisor; a Pod whose supervisor cannot be started is not left behind.
@@ -95,8 +95,14 @@ struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    fn new(engine: &'a Engine, views: Vec<PodView>, quiet: bool, begun: Timestamp) -> Result<Self, CommandError> {
-        let failed = |what: &str, error: std::io::Error| CommandError::new(Code::Engine, format!("{what}: {error}"));
+    fn new(
+        engine: &'a Engine,
+        views: Vec<PodView>,
+        quiet: bool,
+        begun: Timestamp,
+    ) -> Result<Self, CommandError> {
+        let failed =
+            |what: &str, error: std::io::Error| CommandError::new(Code::Engine, format!("{what}: {error}"));
         let mut set = SigSet::empty();
         set.add(Signal::SIGINT);
         set.add(Signal::SIGTERM);
@@ -121,7 +127,7 @@ impl<'a> Follower<'a> {
         Ok(Self { engine, pods, changes, signals, interrupts: 0, quiet, begun })
     }
 
-    fn follow(mut self) -> CommandResult {
+    fn follow(mut self) -> Code {
         while self.pods.iter().any(|pod| pod.client.is_some()) {
             self.wait();
             self.changes.clear();
@@ -132,7 +138,7 @@ impl<'a> Follower<'a> {
             self.print_logs(false);
         }
         self.print_logs(true);
-        Ok(self.code())
+        self.code()
     }
 
     /// Waits until a supervisor speaks, a log grows or a signal comes.
@@ -203,8 +209,10 @@ impl<'a> Follower<'a> {
                     }
                 };
                 let finished = last.then(|| lines.finish()).flatten();
-                let complete: Vec<Vec<u8>> = entries.iter().filter_map(|e| lines.add(e)).chain(finished).collect();
-                let prefix = if several { format!("[{name}/{container}] ") } else { format!("[{container}] ") };
+                let complete: Vec<Vec<u8>> =
+                    entries.iter().filter_map(|e| lines.add(e)).chain(finished).collect();
+                let prefix =
+                    if several { format!("[{name}/{container}] ") } else { format!("[{container}] ") };
                 for line in complete {
                     // A reader that has gone away (`| head`) wants no more.
                     let written = output
@@ -295,7 +303,9 @@ fn exit_code(status: &PodStatus) -> Code {
     let statuses = status.init_container_statuses.iter().chain(&status.container_statuses);
     let failed: BTreeMap<_, _> = statuses
         .filter_map(|container| match &container.state {
-            ContainerState::Terminated(ended) if ended.exit_code != 0 => Some((ended.finished_at, ended.exit_code)),
+            ContainerState::Terminated(ended) if ended.exit_code != 0 => {
+                Some((ended.finished_at, ended.exit_code))
+            }
             _ => None,
         })
         .rev()

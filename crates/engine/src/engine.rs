@@ -68,7 +68,13 @@ impl Engine {
     /// # Errors
     /// [`Error::Unplannable`] where this host cannot do what it asks for; [`Error::AlreadyExists`]; any errno of
     /// writing the record.
-    pub fn create(&self, mut pod: Pod, wire: WirePod, objects: Vec<Object>, options: PodOptions) -> Result<PodView> {
+    pub fn create(
+        &self,
+        mut pod: Pod,
+        wire: WirePod,
+        objects: Vec<Object>,
+        options: PodOptions,
+    ) -> Result<PodView> {
         pod.meta.uid = new_uid()?;
         pod.meta.generation = 1;
         self.plan(&pod, &options)?;
@@ -173,7 +179,12 @@ impl Engine {
     /// Cgroups and files that are not there are left out.
     pub fn cgroup_values(&self, view: &PodView) -> Vec<CgroupReadBack> {
         let Ok((plan, host)) = supervisor::plan_leniently(&self.paths, view) else { return Vec::new() };
-        let running = view.published.status.container_statuses.iter().chain(&view.published.status.init_container_statuses);
+        let running = view
+            .published
+            .status
+            .container_statuses
+            .iter()
+            .chain(&view.published.status.init_container_statuses);
         let attempts = running.filter_map(|status| {
             let attempt = status.container_id.rsplit_once('_')?.1.to_owned();
             let planned = plan.container(&status.name)?;

@@ -61,7 +61,9 @@ fn memory_bytes() -> Result<u64> {
     let path = Path::new("/proc/meminfo");
     let text = read(path)?;
     text.lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .find_map(|line| {
+            line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+        })
         .map(|kib| kib * 1024)
         .ok_or_else(|| Error::corrupt(path, "no line MemTotal"))
 }

@@ -79,13 +79,13 @@ fn detach(stderr: &File, ready: OwnedFd) -> io::Result<OwnedFd> {
 
 /// Closes every fd from 3 on except one, which is returned as fd 3.
 fn close_all_but(keep: OwnedFd) -> io::Result<OwnedFd> {
-    const KEPT: libc::c_uint = 3;
+    const KEPT: libc::c_int = 3;
     let raw = keep.as_raw_fd();
     // Forget every owner: the numbers are about to be closed behind their backs, and this process exits by _exit.
     std::mem::forget(keep);
-    if raw != KEPT as i32 {
+    if raw != KEPT {
         // SAFETY: dup3 takes two numbers; fd 3 is closed by it if it was open, and nobody in this child uses it.
-        if unsafe { libc::dup3(raw, KEPT as i32, libc::O_CLOEXEC) } < 0 {
+        if unsafe { libc::dup3(raw, KEPT, libc::O_CLOEXEC) } < 0 {
             return Err(io::Error::last_os_error());
         }
     }
@@ -95,7 +95,7 @@ fn close_all_but(keep: OwnedFd) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: fd 3 is open (dup3 or `keep` itself) and has no other owner.
-    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(KEPT as i32) })
+    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(KEPT) })
 }
 
 /// Returns what the supervisor said last.

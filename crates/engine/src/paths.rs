@@ -100,7 +100,9 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8], durable: bool) -> Re
 /// Removes a file; fine if it is not there.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path, source))
+        }
         _ => Ok(()),
     }
 }

@@ -77,4 +77,3 @@ impl SocketPath {
         PathBuf::from(format!("/proc/self/fd/{}/{}", self.dir.as_raw_fd(), self.name))
     }
 }
-

@@ -12,10 +12,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use podrun_plan::facts::UnenforcedLimits;
+use podrun_spec::WirePod;
 use podrun_spec::model::{Object, Pod};
 use podrun_spec::status::PodStatus;
 use podrun_spec::time::Timestamp;
-use podrun_spec::WirePod;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -159,7 +159,8 @@ impl Records {
         if self.uid_of(namespace, name)?.is_some() {
             return Err(Error::AlreadyExists { namespace: namespace.clone(), name: name.clone() });
         }
-        let record = Record { version: VERSION, uid: pod.meta.uid.clone(), created, options, pod: wire, objects };
+        let record =
+            Record { version: VERSION, uid: pod.meta.uid.clone(), created, options, pod: wire, objects };
         let dir = self.paths.pod_data(&record.uid);
         create_private_dir(&dir)?;
         write_json(&dir.join("record.json"), &record, true)?;
@@ -203,9 +204,8 @@ impl Records {
 
     pub(crate) fn load(&self, uid: &str) -> Result<Record> {
         let path = self.paths.pod_data(uid).join("record.json");
-        read_json::<Record>(&path)?.ok_or_else(|| {
-            Error::io("read", &path, std::io::Error::from(std::io::ErrorKind::NotFound))
-        })
+        read_json::<Record>(&path)?
+            .ok_or_else(|| Error::io("read", &path, std::io::Error::from(std::io::ErrorKind::NotFound)))
     }
 
     pub(crate) fn published(&self, uid: &str) -> Result<Published> {
@@ -258,7 +258,9 @@ impl Records {
 /// Volumes and root file systems, which containers write to, were removed by the sandbox through directory fds.
 fn remove_tree(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path, source))
+        }
         _ => Ok(()),
     }
 }

@@ -22,7 +22,8 @@ impl Selector {
     /// # Errors
     /// A text that says which requirement is wrong.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let requirements = split(text).into_iter().map(|part| requirement(part.trim())).collect::<Result<_, _>>()?;
+        let requirements =
+            split(text).into_iter().map(|part| requirement(part.trim())).collect::<Result<_, _>>()?;
         Ok(Self { requirements })
     }
 
@@ -91,7 +92,8 @@ mod tests {
 
     #[test]
     fn selectors_match_as_kubectl_does() {
-        let labels = BTreeMap::from([("app".to_owned(), "web".to_owned()), ("tier".to_owned(), "1".to_owned())]);
+        let labels =
+            BTreeMap::from([("app".to_owned(), "web".to_owned()), ("tier".to_owned(), "1".to_owned())]);
         let cases = [
             ("app=web", true),
             ("app==web,tier=1", true),

@@ -46,7 +46,7 @@ pub(crate) fn summary(view: &PodView, now: Timestamp) -> Summary {
         }
         if text == "Completed" && status.container_statuses.iter().any(|c| c.ready && is_running(c)) {
             let is_ready = status.conditions.iter().any(|c| c.kind == "Ready" && c.status);
-            text = if is_ready { "Running" } else { "NotReady" }.to_owned();
+            if is_ready { "Running" } else { "NotReady" }.clone_into(&mut text);
         }
     }
     if view.published.deletion.is_some() && !status.phase.is_terminal() {
@@ -62,9 +62,10 @@ fn is_running(container: &ContainerStatus) -> bool {
 /// Returns the state of the first init container that is not done.
 fn initializing(containers: &[ContainerStatus]) -> Option<String> {
     let total = containers.len();
-    let (index, container) = containers.iter().enumerate().find(
-        |(_, c)| !matches!(&c.state, ContainerState::Terminated(ended) if ended.exit_code == 0),
-    )?;
+    let (index, container) = containers
+        .iter()
+        .enumerate()
+        .find(|(_, c)| !matches!(&c.state, ContainerState::Terminated(ended) if ended.exit_code == 0))?;
     Some(match &container.state {
         ContainerState::Terminated(ended) => ended_text("Init:", ended),
         ContainerState::Waiting { reason, .. } if !reason.is_empty() && reason != "PodInitializing" => {

@@ -3,9 +3,9 @@
 use podrun_image::pull::{image_to_pull, never_and_absent};
 use podrun_image::{Decision, PullPolicy as ImagePullPolicy, decide};
 use podrun_lifecycle::{Action, Input, StartFailure};
+use podrun_plan::complete;
 use podrun_plan::facts::ImageFacts;
 use podrun_plan::model::{ContainerPlan, ContainerSetup};
-use podrun_plan::complete;
 use podrun_sandbox::{Sandbox, SandboxError, volumes};
 use podrun_spec::env::{NodeFacts, assemble_env};
 use podrun_spec::model::{ContainerKind, PullPolicy};
@@ -37,7 +37,8 @@ impl Supervisor {
     fn prepare_volumes(&mut self) {
         for volume in &self.plan.sandbox.volumes {
             if let Err(error) = volumes::prepare(volume) {
-                let message = format!("MountVolume.SetUp failed for volume \"{}\" : {}", volume.name, chain(&error));
+                let message =
+                    format!("MountVolume.SetUp failed for volume \"{}\" : {}", volume.name, chain(&error));
                 self.inputs.push_back(Input::VolumesFailed { message });
                 return;
             }
@@ -51,7 +52,9 @@ impl Supervisor {
             .and_then(|sandbox| self.connect(sandbox));
         let input = match created {
             Ok(()) => Input::SandboxReady { pod_ips: Vec::new() },
-            Err(message) => Input::SandboxFailed { message: format!("Failed to create pod sandbox: {message}") },
+            Err(message) => {
+                Input::SandboxFailed { message: format!("Failed to create pod sandbox: {message}") }
+            }
         };
         self.inputs.push_back(input);
     }
@@ -78,8 +81,12 @@ impl Supervisor {
     }
 
     /// Returns the image's id and what it says, or the waiting reason and its text.
-    fn find_image(&self, plan: &ContainerPlan) -> std::result::Result<(String, ImageFacts), (&'static str, String)> {
-        let (text, reference) = image_to_pull(&plan.image).map_err(|message| ("InvalidImageName", message))?;
+    fn find_image(
+        &self,
+        plan: &ContainerPlan,
+    ) -> std::result::Result<(String, ImageFacts), (&'static str, String)> {
+        let (text, reference) =
+            image_to_pull(&plan.image).map_err(|message| ("InvalidImageName", message))?;
         let inspect = |error: podrun_image::Error| {
             ("ImageInspectError", format!("Failed to inspect image \"{}\": {}", plan.image, chain(&error)))
         };
@@ -125,8 +132,10 @@ impl Supervisor {
     fn prepare_and_start(&mut self, container: &str, attempt: u32) -> std::result::Result<(), Unstartable> {
         let setup = self.setup(container, attempt)?;
         let Some(sandbox) = &self.sandbox else { return Err(Unstartable::InitGone) };
-        let prepared = podrun_container::prepare(&setup, sandbox)
-            .map_err(|error| Unstartable::Config { reason: error.reason().to_owned(), message: chain(&error) })?;
+        let prepared = podrun_container::prepare(&setup, sandbox).map_err(|error| Unstartable::Config {
+            reason: error.reason().to_owned(),
+            message: chain(&error),
+        })?;
         sandbox.start(&setup, prepared).map_err(|error| match error {
             SandboxError::InitGone { .. } => Unstartable::InitGone,
             error => Unstartable::create(chain(&error)),
@@ -134,31 +143,35 @@ impl Supervisor {
     }
 
     /// Completes the plan of a container with its image and environment.
-    pub(super) fn setup(&mut self, name: &str, attempt: u32) -> std::result::Result<ContainerSetup, Unstartable> {
+    pub(super) fn setup(
+        &mut self,
+        name: &str,
+        attempt: u32,
+    ) -> std::result::Result<ContainerSetup, Unstartable> {
         let missing = || Unstartable::create(format!("container \"{name}\" is not part of the Pod"));
         let plan = self.plan.container(name).ok_or_else(missing)?;
         let (_, container) = self.pod.spec.container(name).ok_or_else(missing)?;
         let image = match self.images.get(name) {
             Some(image) => image.clone(),
             // A supervisor that took over has not looked yet.
-            None => self.find_image(plan).map_err(|(reason, message)| Unstartable::Config {
-                reason: reason.to_owned(),
-                message,
-            })?.1,
+            None => {
+                self.find_image(plan)
+                    .map_err(|(reason, message)| Unstartable::Config { reason: reason.to_owned(), message })?
+                    .1
+            }
         };
         let env = assemble_env(&self.pod, container, &self.record.objects, &self.node_facts())
             .map_err(|fault| Unstartable::config(fault.to_string()))?;
         let grace = self.pod.spec.termination_grace_period;
-        complete(&self.plan, plan, container, attempt, &image, &env, grace)
-            .map_err(|fault| Unstartable::Config { reason: fault.reason().to_owned(), message: fault.to_string() })
+        complete(&self.plan, plan, container, attempt, &image, &env, grace).map_err(|fault| {
+            Unstartable::Config { reason: fault.reason().to_owned(), message: fault.to_string() }
+        })
     }
 
     fn node_facts(&self) -> NodeFacts {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let allocatable = [
-            ("cpu", i128::try_from(cpus).unwrap_or(1)),
-            ("memory", i128::from(self.host.memory_bytes)),
-        ];
+        let allocatable =
+            [("cpu", i128::try_from(cpus).unwrap_or(1)), ("memory", i128::from(self.host.memory_bytes))];
         NodeFacts {
             name: self.host.node_name.clone(),
             allocatable: allocatable
@@ -172,14 +185,14 @@ impl Supervisor {
         let signal = self.setup(container, attempt).map_or(libc::SIGTERM, |setup| setup.stop_signal);
         if let Some(sandbox) = &self.sandbox {
             let result = sandbox.signal(&self.id(container, attempt), signal);
-            self.note(result);
+            Self::note(result);
         }
     }
 
     fn kill(&self, container: &str, attempt: u32) {
         if let Some(sandbox) = &self.sandbox {
             let result = sandbox.kill(&self.id(container, attempt));
-            self.note(result);
+            Self::note(result);
         }
     }
 
@@ -187,7 +200,7 @@ impl Supervisor {
     fn remove_attempt(&self, container: &str, attempt: u32) {
         let Some(plan) = self.plan.container(container) else { return };
         if let Some(sandbox) = &self.sandbox {
-            self.note(sandbox.release(&self.id(container, attempt)));
+            Self::note(sandbox.release(&self.id(container, attempt)));
         }
         if let Err(error) = podrun_container::remove(&plan.dir.join(attempt.to_string())) {
             super::fail(&error);
@@ -238,7 +251,7 @@ impl Supervisor {
     }
 
     /// Notes an error in the supervisor's log; init being gone is told by its pidfd.
-    pub(super) fn note(&self, result: std::result::Result<(), SandboxError>) {
+    pub(super) fn note(result: std::result::Result<(), SandboxError>) {
         match result {
             Ok(()) | Err(SandboxError::InitGone { .. }) => {}
             Err(error) => {
@@ -253,7 +266,7 @@ impl Supervisor {
 
     pub(super) fn forget(&self, id: &str) {
         if let Some(sandbox) = &self.sandbox {
-            self.note(sandbox.forget(id));
+            Self::note(sandbox.forget(id));
         }
     }
 
@@ -301,4 +314,3 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
-

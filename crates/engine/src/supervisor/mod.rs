@@ -222,7 +222,10 @@ impl Supervisor {
     /// Tells of limits that the Pod has to live without, once, when it is new.
     fn admit(&mut self) {
         for limit in self.plan.unenforced.clone() {
-            let message = format!("{}: {} is not enforced: the {} controller {}", limit.object, limit.value, limit.controller, limit.why);
+            let message = format!(
+                "{}: {} is not enforced: the {} controller {}",
+                limit.object, limit.value, limit.controller, limit.why
+            );
             self.warn("Unenforced", message, None);
         }
     }
@@ -247,7 +250,10 @@ impl Supervisor {
             let now = clock::wall();
             let sooner = self.published.deletion.is_none_or(|d| grace < d.grace_seconds);
             if sooner {
-                let at = Timestamp(now.0.saturating_add(i64::try_from(grace).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)));
+                let at =
+                    Timestamp(now.0.saturating_add(
+                        i64::try_from(grace).unwrap_or(i64::MAX).saturating_mul(1_000_000_000),
+                    ));
                 self.published.deletion = Some(Deletion { at, grace_seconds: grace });
                 self.dirty = true;
             }
@@ -286,14 +292,14 @@ impl Supervisor {
         if self.dirty {
             let durable = self.published.status.phase.is_terminal();
             let result = self.records.publish(&self.pod.meta.uid, &self.published, durable);
-            self.warn_on_error(result);
+            Self::warn_on_error(result);
             self.dirty = false;
         }
         let saved = Saved { boot_id: self.boot_id.clone(), state: self.machine.state().clone() };
         let path = self.paths.pod_data(&self.pod.meta.uid).join("state.json");
         let written = write_json(&path, &saved, !self.forgettable.is_empty());
         let forget = written.is_ok();
-        self.warn_on_error(written);
+        Self::warn_on_error(written);
         if forget {
             for id in std::mem::take(&mut self.forgettable) {
                 self.forget(&id);
@@ -302,7 +308,7 @@ impl Supervisor {
     }
 
     /// Notes an error that does not stop the supervisor in its log.
-    fn warn_on_error(&self, result: Result<()>) {
+    fn warn_on_error(result: Result<()>) {
         if let Err(error) = result {
             fail(&error);
         }

@@ -37,11 +37,11 @@ impl Supervisor {
                         self.on_record(container.record);
                     }
                 }
-                Err(message) => self.complain(message),
+                Err(message) => Self::complain(message),
             },
             Ok(None) if running => self.inputs.push_back(Input::SandboxLost),
             Ok(None) => {}
-            Err(error) => self.complain(super::carry_out::chain(&error)),
+            Err(error) => Self::complain(super::carry_out::chain(&error)),
         }
         for action in outstanding {
             let done = match &action {
@@ -78,7 +78,7 @@ impl Supervisor {
                 Ok(Some(event)) => self.on_event(event),
                 Ok(None) => return,
                 Err(error) => {
-                    self.complain(super::carry_out::chain(&error));
+                    Self::complain(super::carry_out::chain(&error));
                     self.lose_sandbox();
                     return;
                 }
@@ -115,7 +115,9 @@ impl Supervisor {
                     self.warn("LogLost", message, container.as_deref());
                 }
             }
-            InitEvent::Refused { request, message } => self.complain(format!("init refused {request}: {message}")),
+            InitEvent::Refused { request, message } => {
+                Self::complain(format!("init refused {request}: {message}"))
+            }
         }
     }
 
@@ -190,7 +192,7 @@ impl Supervisor {
         let oom_killed = sandbox
             .container_cgroup(&id)
             .is_ok_and(|cgroup| podrun_container::oom_killed(&cgroup).ok().flatten().unwrap_or(false));
-        self.note(sandbox.release(&id));
+        Self::note(sandbox.release(&id));
         let dir = plan.dir.join(attempt.to_string());
         let log = plan.log_dir.join(format!("{attempt}.log"));
         let policy = plan.termination_message_policy;
@@ -217,7 +219,7 @@ impl Supervisor {
     }
 
     /// Notes a trouble in the supervisor's log.
-    fn complain(&self, message: String) {
+    fn complain(message: String) {
         super::fail(&io::Error::other(message));
     }
 }
