@@ -171,10 +171,24 @@ fn wait_until_ready(plan: &SandboxPlan, channel: &mut Channel, init: &PidFd) -> 
     }
 }
 
+/// Makes the Pod's cgroup and what is missing above it.
+///
+/// The last Pod to go takes empty parents along, perhaps between the making of a parent and of its child: then once more.
+fn make_pod_cgroup(root: &Cgroup, path: &str, controllers: Controllers) -> Result<Cgroup, SandboxError> {
+    const TRIES: usize = 100;
+    for _ in 1..TRIES {
+        match root.ensure_path_with(path, controllers) {
+            Err(error) if error.is_gone() => {}
+            result => return Ok(result?),
+        }
+    }
+    Ok(root.ensure_path_with(path, controllers)?)
+}
+
 fn make_cgroups(plan: &SandboxPlan, mount: &Path) -> Result<(Cgroup, Cgroup), SandboxError> {
     let controllers = Controllers::parse(&plan.cgroup.controllers.join(" "));
-    let pod = Cgroup::open(mount)?.ensure_path_with(&plan.cgroup.path, controllers)?;
-    cgroup::apply(&pod, &plan.cgroup.values)?;
+    let pod = make_pod_cgroup(&Cgroup::open(mount)?, &plan.cgroup.path, controllers)?;
+    cgroup::apply_values(&pod, &plan.cgroup.values)?;
     // The containers below need the controllers too, and that forbids processes in the Pod's cgroup itself.
     pod.enable(controllers)?;
     let init = pod.ensure_child("init")?;

@@ -71,16 +71,6 @@ pub enum SandboxError {
     /// A cgroup could not be made, used or removed.
     #[error(transparent)]
     Cgroup(#[from] podrun_cgroups::Error),
-    /// A value was not taken as it was written.
-    #[error("{} holds {found:?} after {wanted:?} was written", path.display())]
-    NotTaken {
-        /// The file.
-        path: PathBuf,
-        /// What was written.
-        wanted: String,
-        /// What is there.
-        found: String,
-    },
     /// A mount could not be made.
     #[error("mount {what}")]
     Mount {

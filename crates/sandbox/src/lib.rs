@@ -50,7 +50,7 @@ mod sys;
 mod tree;
 pub mod volumes;
 
-pub use cgroup::apply as apply_values;
+pub use cgroup::apply_values;
 pub use error::SandboxError;
 pub use program::InitProgram;
 pub use remove::{remove, remove_tree, stop};

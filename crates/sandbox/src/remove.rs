@@ -56,7 +56,22 @@ pub fn remove_tree(path: &Path) -> Result<(), SandboxError> {
 
 fn remove_cgroup(plan: &SandboxPlan, mount: &Path) -> Result<(), SandboxError> {
     match Cgroup::open(mount.join(&plan.cgroup.path)) {
-        Err(error) if error.is_gone() => Ok(()),
-        cgroup => Ok(cgroup?.remove_tree(Instant::now() + PATIENCE)?),
+        Err(error) if error.is_gone() => {}
+        cgroup => cgroup?.remove_tree(Instant::now() + PATIENCE)?,
+    }
+    remove_empty_parents(plan, mount);
+    Ok(())
+}
+
+/// Removes the cgroups above the Pod's that no other Pod uses: with the last Pod goes the last trace.
+///
+/// The kernel refuses to remove one that has children or processes, which is how use is told. Whoever makes a Pod's
+/// cgroup at this moment makes its parents again.
+fn remove_empty_parents(plan: &SandboxPlan, mount: &Path) {
+    for parent in Path::new(&plan.cgroup.path).ancestors().skip(1).filter(|path| !path.as_os_str().is_empty())
+    {
+        if std::fs::remove_dir(mount.join(parent)).is_err() {
+            return;
+        }
     }
 }
