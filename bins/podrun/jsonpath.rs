@@ -268,7 +268,8 @@ fn take<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
             at(*index, items.len()).map(|i| &items[i]).into_iter().collect()
         }
         (Step::Slice(from, to), Value::Array(items)) => {
-            let bound = |n: i64| usize::try_from(if n < 0 { n + items.len() as i64 } else { n }).unwrap_or(0);
+            let len = i64::try_from(items.len()).unwrap_or(i64::MAX);
+            let bound = |n: i64| usize::try_from(if n < 0 { n + len } else { n }).unwrap_or(0);
             let from = from.map_or(0, bound).min(items.len());
             let to = to.map_or(items.len(), bound).min(items.len());
             items.get(from..to).unwrap_or_default().iter().collect()
@@ -287,7 +288,8 @@ fn take<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
 
 fn at(index: i64, len: usize) -> Option<usize> {
     let len = i64::try_from(len).ok()?;
-    usize::try_from(if index < 0 { index + len } else { index }).ok().filter(|&i| (i as i64) < len)
+    let index = if index < 0 { index + len } else { index };
+    if index < len { usize::try_from(index).ok() } else { None }
 }
 
 fn descend<'a>(name: &str, value: &'a Value, found: &mut Vec<&'a Value>) {

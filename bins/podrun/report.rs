@@ -130,6 +130,8 @@ pub(crate) fn error(error: &CommandError, json: bool) -> ExitCode {
             line(&fault.to_string());
             hint(fault.hint.as_deref());
         }
+    } else if let CommandError::Engine(podrun_engine::Error::Unplannable { faults }) = error {
+        faults.iter().for_each(|fault| line(fault));
     } else {
         line(&error.message());
         hint(error.hint().as_deref());

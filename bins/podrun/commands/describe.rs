@@ -108,7 +108,7 @@ fn describe(view: &PodView, cgroup: &[CgroupReadBack], now: Timestamp) -> String
         }
     }
     describe_events(&mut sheet, view, now);
-    sheet.0
+    trimmed(&sheet.0)
 }
 
 fn describe_container(sheet: &mut Sheet, container: &Container, status: Option<&ContainerStatus>) {
@@ -126,7 +126,8 @@ fn describe_container(sheet: &mut Sheet, container: &Container, status: Option<&
     ports.iter().for_each(|port| sheet.line(&format!("      {}", port.to_uppercase())));
     for (name, words) in [("Command", &container.command), ("Args", &container.args)] {
         if !words.is_empty() {
-            sheet.field(4, name, &words.join(" "));
+            sheet.line(&format!("    {name}:"));
+            words.iter().flat_map(|word| word.lines()).for_each(|line| sheet.line(&format!("      {line}")));
         }
     }
     if let Some(status) = status {
@@ -226,7 +227,7 @@ fn describe_conditions(sheet: &mut Sheet, view: &PodView) {
         .collect();
     if !rows.is_empty() {
         sheet.line("Conditions:");
-        sheet.0.push_str(&trimmed(&table(Some(&["  Type", "Status", "Reason", "Message"]), &rows)));
+        sheet.0.push_str(&table(Some(&["  Type", "Status", "Reason", "Message"]), &rows));
     }
 }
 
@@ -273,7 +274,7 @@ fn describe_events(sheet: &mut Sheet, view: &PodView, now: Timestamp) {
         return;
     }
     sheet.line("Events:");
-    sheet.0.push_str(&trimmed(&table(Some(&["  Type", "Reason", "Age", "About", "Message"]), &rows)));
+    sheet.0.push_str(&table(Some(&["  Type", "Reason", "Age", "About", "Message"]), &rows));
 }
 
 /// Removes blanks at the ends of lines.

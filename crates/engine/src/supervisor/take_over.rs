@@ -116,7 +116,7 @@ impl Supervisor {
                 }
             }
             InitEvent::Refused { request, message } => {
-                Self::complain(format!("init refused {request}: {message}"))
+                Self::complain(format!("init refused {request}: {message}"));
             }
         }
     }
