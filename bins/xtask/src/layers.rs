@@ -10,7 +10,7 @@ use crate::workspace::{Package, Workspace};
 ///
 /// ```text
 /// bins > engine > {sandbox, container, image, lifecycle} > plan > spec
-/// container > sandbox        sandbox | container | engine > namespaces, cgroups
+/// container > sandbox        sandbox | container | engine > namespaces, cgroups        plan > cgroups
 /// ```
 const ARROWS: &[(&str, &[&str])] = &[
     ("podrun-spec", &[]),
@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("podrun-cgroups", &[]),
     ("podrun-image", &[]),
     ("podrun-testkit", &[]),
-    ("podrun-plan", &["podrun-spec"]),
+    ("podrun-plan", &["podrun-spec", "podrun-cgroups"]),
     ("podrun-lifecycle", &["podrun-plan", "podrun-spec"]),
     ("podrun-sandbox", &["podrun-plan", "podrun-spec", "podrun-namespaces", "podrun-cgroups"]),
     (

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit};
-use podrun_cgroups::{Availability, Controller, Facts, Hierarchy, availability};
+use podrun_cgroups::{Availability, Controller, Facts, Hierarchy, HugePageSize, availability};
 use podrun_plan::facts::{CgroupFacts, ControllerFact, HostFacts};
 
 use crate::error::{Error, Result};
@@ -72,21 +72,20 @@ fn memory_bytes() -> Result<u64> {
 fn huge_page_sizes() -> Vec<String> {
     // Without the directory the kernel has no huge pages.
     let Ok(entries) = fs::read_dir("/sys/kernel/mm/hugepages") else { return Vec::new() };
-    let mut sizes: Vec<u64> = entries
-        .filter_map(|entry| {
-            entry.ok()?.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    huge_page_names(names)
+}
+
+/// Turns names as in sysfs, `hugepages-2048kB`, into those of the controller, from small to large.
+fn huge_page_names(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut sizes: Vec<HugePageSize> = names
+        .filter_map(|name| {
+            let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+            HugePageSize::new(kib << 10)
         })
         .collect();
     sizes.sort_unstable();
-    sizes.into_iter().map(huge_page_name).collect()
-}
-
-fn huge_page_name(kib: u64) -> String {
-    match kib {
-        kib if kib >= 1 << 20 => format!("{}GB", kib >> 20),
-        kib if kib >= 1 << 10 => format!("{}MB", kib >> 10),
-        kib => format!("{kib}KB"),
-    }
+    sizes.iter().map(ToString::to_string).collect()
 }
 
 fn effective_capabilities() -> Result<u64> {
@@ -112,9 +111,7 @@ mod tests {
 
     #[test]
     fn huge_pages_are_named_as_their_cgroup_files() {
-        assert_eq!(
-            [64, 2048, 1 << 20].map(huge_page_name),
-            ["64KB".to_owned(), "2MB".to_owned(), "1GB".to_owned()]
-        );
+        let names = ["hugepages-1048576kB", "hugepages-64kB", "hugepages-2048kB", "other"].map(str::to_owned);
+        assert_eq!(huge_page_names(names.into_iter()), ["64KB", "2MB", "1GB"]);
     }
 }

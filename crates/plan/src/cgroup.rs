@@ -4,11 +4,14 @@
 //! between for Burstable and BestEffort Pods, whose weight is the sum of what those Pods request; with the handful of
 //! Pods of one machine, weights of their own do the same.
 
+use std::collections::BTreeMap;
+
+use podrun_cgroups::resources::{self, Limits, MemoryQos, MemoryReservation, Policy, Requests, Swap, Values};
+use podrun_cgroups::{CpuMax, HugePageSize};
 use podrun_spec::model::{Container, Pod, PodSpec, QosClass, ResourceList, Resources};
 use podrun_spec::quantity::Quantity;
 use podrun_spec::resources::{effective_limits, effective_requests};
 
-use crate::convert::{container_cpu_weight, cpu_max, cpu_shares, memory_high, pod_cpu_weight};
 use crate::enforce::{Enforcement, Origin, Wanted};
 use crate::facts::HostFacts;
 use crate::fault::PlanFault;
@@ -17,6 +20,8 @@ use crate::model::CgroupPlan;
 /// How the Pod is called where containers are called `container "web"`.
 const POD: &str = "pod";
 const HUGE_PAGES: &str = "hugepages-";
+/// The kernel rounds `memory.high` down to pages; where they are larger, it rounds once more.
+const PAGE: u64 = 4096;
 
 /// Returns the Pod's cgroup.
 pub(crate) fn pod_cgroup(
@@ -58,7 +63,7 @@ pub(crate) fn check_huge_pages(spec: &PodSpec, host: &HostFacts, faults: &mut Ve
     for (object, resources) in containers.chain([(POD.to_owned(), &spec.resources)]) {
         for resource in resources.limits.keys().filter(|name| name.starts_with(HUGE_PAGES)) {
             let size = huge_page_size(resource);
-            if !size.is_some_and(|size| host.huge_page_sizes.contains(&size)) {
+            if !size.is_some_and(|size| host.huge_page_sizes.contains(&size.to_string())) {
                 faults.push(PlanFault::NoSuchHugePages {
                     object: object.clone(),
                     resource: resource.clone(),
@@ -82,89 +87,109 @@ fn controllers(host: &HostFacts, enforcement: &Enforcement<'_>) -> Vec<String> {
 fn pod_values(spec: &PodSpec, host: &HostFacts) -> Vec<Wanted> {
     let requests = effective_requests(spec);
     let limits = effective_limits(spec);
-    let own = &spec.resources;
-    // What only sums up the containers is not missed again when theirs is missed already.
-    let limit_of = |name: &str| if own.limits.contains_key(name) { Origin::Limit } else { Origin::Derived };
-
-    let millis = match spec.qos_class {
-        QosClass::BestEffort => 0,
-        _ => positive(&requests, "cpu", Quantity::millis).unwrap_or(0),
-    };
-    let mut values =
-        vec![Wanted::new("cpu.weight", &pod_cpu_weight(cpu_shares(millis)), request_origin(own, "cpu"))];
-    if let Some(millis) = positive(&limits, "cpu", Quantity::millis).filter(|_| limited(spec, "cpu")) {
-        values.push(Wanted::new("cpu.max", &cpu_max(millis), limit_of("cpu")));
-    }
-    values.extend(reservation(spec, positive(&requests, "memory", Quantity::units), host, Origin::Derived));
-    if let Some(bytes) = pod_memory_limit(spec) {
-        values.push(Wanted::new("memory.max", &bytes, limit_of("memory")));
-    }
-    if let Some(count) = host.pod_pids_limit {
-        values.push(Wanted::new("pids.max", &count, Origin::Ceiling));
-    }
-    values.extend(huge_pages(&limits, host, &limit_of));
-    values
+    let cpu = positive(&limits, "cpu", Quantity::millis).filter(|_| limited(spec, "cpu"));
+    let values = resources::group_values(
+        &Requests {
+            millicores: positive(&requests, "cpu", Quantity::millis),
+            memory: positive(&requests, "memory", Quantity::units),
+        },
+        &Limits { millicores: cpu, memory: pod_memory_limit(spec), huge_pages: huge_pages(&limits) },
+        host.pod_pids_limit,
+        &policy(spec, host),
+    );
+    wanted(&values, &spec.resources)
 }
 
 fn container_values(spec: &PodSpec, container: &Container, host: &HostFacts) -> Vec<Wanted> {
     let Resources { requests, limits } = &container.resources;
     let pod_limits = &spec.resources.limits;
-    let limit_of = |name: &str| if limits.contains_key(name) { Origin::Limit } else { Origin::Derived };
     let limit = |name: &str, read: fn(&Quantity) -> u64| {
         positive(limits, name, read).or_else(|| positive(pod_limits, name, read))
     };
-
-    // Where only a limit was written, the request is equal to it already.
-    let request = requests.get("cpu").map_or(0, Quantity::millis);
-    let weight = container_cpu_weight(cpu_shares(request));
-    let mut values = vec![Wanted::new("cpu.weight", &weight, request_origin(&container.resources, "cpu"))];
-    if let Some(millis) = limit("cpu", Quantity::millis) {
-        values.push(Wanted::new("cpu.max", &cpu_max(millis), limit_of("cpu")));
-    }
-    let memory_request = positive(requests, "memory", Quantity::units);
-    let memory_limit = limit("memory", Quantity::units);
-    values.extend(reservation(spec, memory_request, host, request_origin(&container.resources, "memory")));
-    if host.memory_qos && memory_request != memory_limit {
-        let high = memory_high(memory_request.unwrap_or(0), memory_limit.unwrap_or(host.memory_bytes));
-        values.extend(high.map(|high| Wanted::new("memory.high", &high, Origin::Derived)));
-    }
-    if let Some(bytes) = memory_limit {
-        values.push(Wanted::new("memory.max", &bytes, limit_of("memory")));
+    let memory = limit("memory", Quantity::units);
+    let policy = Policy {
         // A limit that swap does not count in would be none.
-        values.push(Wanted::new("memory.swap.max", &0, Origin::Derived));
-    }
-    // One process of a container killed for memory takes the others along: half a container helps nobody.
-    values.push(Wanted::new("memory.oom.group", &1, Origin::Derived));
-    values.extend(huge_pages(limits, host, &limit_of));
-    values
-}
-
-/// Returns the memory that is kept for a Pod or container, if that was asked for: Guaranteed Pods keep it under any
-/// pressure, Burstable ones as long as others have something left to give.
-fn reservation(spec: &PodSpec, request: Option<u64>, host: &HostFacts, origin: Origin) -> Option<Wanted> {
-    let request = request.filter(|_| host.memory_qos)?;
-    match spec.qos_class {
-        QosClass::Guaranteed => Some(Wanted::new("memory.min", &request, origin)),
-        QosClass::Burstable => Some(Wanted::new("memory.low", &request, origin)),
-        QosClass::BestEffort => None,
-    }
-}
-
-/// Returns the limits on huge pages: what was asked for, and none at all of every other size.
-fn huge_pages(limits: &ResourceList, host: &HostFacts, origin: &dyn Fn(&str) -> Origin) -> Vec<Wanted> {
-    let one = |size: &String| {
-        let asked = limits.iter().find(|(name, _)| huge_page_size(name).as_ref() == Some(size));
-        let (bytes, origin) =
-            asked.map_or((0, Origin::Derived), |(name, bytes)| (bytes.units(), origin(name)));
-        Wanted::new(format!("hugetlb.{size}.max"), &bytes, origin)
+        swap: memory.map(|_| Swap::None),
+        ..policy(spec, host)
     };
-    host.huge_page_sizes.iter().map(one).collect()
+    let values = resources::container_values(
+        &Requests {
+            // Where only a limit was written, the request is equal to it already; a limit of the Pod is no request.
+            millicores: Some(requests.get("cpu").map_or(0, Quantity::millis)),
+            memory: positive(requests, "memory", Quantity::units),
+        },
+        &Limits { millicores: limit("cpu", Quantity::millis), memory, huge_pages: huge_pages(limits) },
+        &policy,
+    );
+    wanted(&values, &container.resources)
+}
+
+fn policy(spec: &PodSpec, host: &HostFacts) -> Policy {
+    Policy {
+        qos: qos_class(spec),
+        cpu_period: CpuMax::DEFAULT_PERIOD,
+        // One process of a container killed for memory takes the others along: half a container helps nobody.
+        oom_group: true,
+        swap: None,
+        memory_qos: host.memory_qos.then_some(MemoryQos {
+            factor: MemoryQos::DEFAULT_FACTOR,
+            node_allocatable: host.memory_bytes,
+            reservation: MemoryReservation::Tiered,
+        }),
+        huge_page_sizes: host.huge_page_sizes.iter().filter_map(|size| size.parse().ok()).collect(),
+        page_size: PAGE,
+    }
+}
+
+/// Returns the QoS class as the conversions know it.
+pub(crate) fn qos_class(spec: &PodSpec) -> resources::QosClass {
+    match spec.qos_class {
+        QosClass::Guaranteed => resources::QosClass::Guaranteed,
+        QosClass::Burstable => resources::QosClass::Burstable,
+        QosClass::BestEffort => resources::QosClass::BestEffort,
+    }
+}
+
+/// Returns the values with their origins, which `own` tells: what the object itself requests and limits. What only sums
+/// up containers, or comes down from the Pod, is not missed again when the other one is missed already.
+fn wanted(values: &Values, own: &Resources) -> Vec<Wanted> {
+    let origin = |file: &str| match file {
+        "cpu.weight" => request_origin(own, "cpu"),
+        "cpu.max" => limit_origin(own, "cpu"),
+        "memory.min" | "memory.low" => request_origin(own, "memory"),
+        "memory.max" => limit_origin(own, "memory"),
+        "pids.max" => Origin::Ceiling,
+        file if own
+            .limits
+            .keys()
+            .filter_map(|name| huge_page_size(name))
+            .any(|size| file == huge_page_file(size)) =>
+        {
+            Origin::Limit
+        }
+        _ => Origin::Derived,
+    };
+    values
+        .iter()
+        // A new cgroup keeps no memory from others, so only what it is to keep has to be written.
+        .filter(|(file, value)| !(matches!(*file, "memory.min" | "memory.low") && *value == "0"))
+        .map(|(file, value)| Wanted::new(file, value, origin(file)))
+        .collect()
+}
+
+/// Returns the limits on huge pages. Every size of the host that is not among them is limited to nothing.
+fn huge_pages(limits: &ResourceList) -> BTreeMap<HugePageSize, u64> {
+    limits.iter().filter_map(|(name, bytes)| Some((huge_page_size(name)?, bytes.units()))).collect()
 }
 
 /// Returns whether the Pod can be limited as a whole: it has a limit of its own, or all its containers have one.
 fn limited(spec: &PodSpec, name: &str) -> bool {
     let above_zero = |limits: &ResourceList| limits.get(name).is_some_and(|limit| *limit > Quantity::ZERO);
     above_zero(&spec.resources.limits) || spec.all_containers().all(|(_, c)| above_zero(&c.resources.limits))
+}
+
+fn limit_origin(resources: &Resources, name: &str) -> Origin {
+    if resources.limits.contains_key(name) { Origin::Limit } else { Origin::Derived }
 }
 
 /// A request equal to the limit is most likely the limit's own default, and the limit already speaks for both.
@@ -181,15 +206,13 @@ fn positive(list: &ResourceList, name: &str, read: fn(&Quantity) -> u64) -> Opti
     list.get(name).map(read).filter(|amount| *amount > 0)
 }
 
-/// Returns the size of `hugepages-2Mi` as the kernel's files spell it: `2MB`.
-fn huge_page_size(resource: &str) -> Option<String> {
-    let bytes = Quantity::parse(resource.strip_prefix(HUGE_PAGES)?).ok()?.units();
-    let size = match bytes {
-        bytes if bytes >= 1 << 30 => format!("{}GB", bytes >> 30),
-        bytes if bytes >= 1 << 20 => format!("{}MB", bytes >> 20),
-        bytes => format!("{}KB", bytes >> 10),
-    };
-    Some(size)
+/// Returns the size that `hugepages-2Mi` speaks of.
+fn huge_page_size(resource: &str) -> Option<HugePageSize> {
+    HugePageSize::new(Quantity::parse(resource.strip_prefix(HUGE_PAGES)?).ok()?.units())
+}
+
+fn huge_page_file(size: HugePageSize) -> String {
+    format!("hugetlb.{size}.max")
 }
 
 fn named(container: &Container) -> String {

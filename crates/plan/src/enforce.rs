@@ -29,8 +29,8 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    pub(crate) fn new(file: impl Into<String>, value: &impl ToString, origin: Origin) -> Self {
-        Self { file: file.into(), value: value.to_string(), origin }
+    pub(crate) fn new(file: impl Into<String>, value: impl Into<String>, origin: Origin) -> Self {
+        Self { file: file.into(), value: value.into(), origin }
     }
 
     /// The controller whose file it is: what stands before the first dot.

@@ -57,7 +57,6 @@
 mod capabilities;
 mod cgroup;
 mod complete;
-mod convert;
 mod enforce;
 pub mod facts;
 mod fault;
