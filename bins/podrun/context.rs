@@ -9,7 +9,7 @@ use podrun_spec::Manifest;
 
 use crate::cli::{Global, NodeArgs, Unenforced};
 use crate::exit_code::Code;
-use crate::report::CommandError;
+use crate::report::{self, CommandError};
 
 /// Name of the init program, which is installed beside this one.
 const INIT: &str = "podrun-init";
@@ -32,6 +32,17 @@ fn init_program() -> Result<PathBuf, CommandError> {
     let own = std::env::current_exe()
         .map_err(|error| CommandError::io("find", Path::new("/proc/self/exe"), &error))?;
     Ok(own.with_file_name(INIT))
+}
+
+/// Gives each Pod whose supervisor was killed a new one: being looked at is enough.
+///
+/// A Pod for which that fails shows as Unknown, which is no reason not to show the others.
+pub(crate) fn revive(engine: &Engine) {
+    if nix::unistd::geteuid().is_root()
+        && let Err(error) = engine.revive()
+    {
+        report::warning(&report::chain(&error));
+    }
 }
 
 /// Reads a manifest; `-` is standard input.

@@ -17,9 +17,7 @@ use crate::report::CommandResult;
 
 pub(crate) fn run(global: &Global, args: &DescribeArgs) -> CommandResult {
     let engine = context::engine(global)?;
-    if nix::unistd::geteuid().is_root() {
-        engine.revive()?;
-    }
+    context::revive(&engine);
     let names = context::pod_names(&args.what);
     let views = if names.is_empty() {
         engine.pods()?.into_iter().filter(|v| v.pod.meta.namespace == global.namespace).collect()

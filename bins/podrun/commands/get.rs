@@ -27,10 +27,7 @@ pub(crate) fn run(global: &Global, args: &GetArgs) -> CommandResult {
             .map_err(|message| CommandError::new(Code::Usage, format!("--selector: {message}")))?,
         None => Selector::default(),
     };
-    // A Pod whose supervisor was killed gets a new one by being looked at.
-    if nix::unistd::geteuid().is_root() {
-        engine.revive()?;
-    }
+    context::revive(&engine);
     let names = context::pod_names(&args.what);
     let views = select(&engine, global, args, &names, &selector)?;
     let single = names.len() == 1;

@@ -1,7 +1,7 @@
 //! Actions of the state machine, carried out.
 
 use podrun_image::pull::{image_to_pull, never_and_absent};
-use podrun_image::{Decision, PullPolicy as ImagePullPolicy, decide};
+use podrun_image::{Decision, Hold, PullPolicy as ImagePullPolicy, decide};
 use podrun_lifecycle::{Action, Input, StartFailure};
 use podrun_plan::complete;
 use podrun_plan::facts::ImageFacts;
@@ -71,8 +71,9 @@ impl Supervisor {
     fn ensure_image(&mut self, container: String) {
         let Some(plan) = self.plan.container(&container) else { return };
         let input = match self.find_image(plan) {
-            Ok((image_id, facts)) => {
+            Ok((image_id, facts, hold)) => {
                 self.images.insert(container.clone(), facts);
+                self.hold = Some(hold);
                 Input::ImageReady { container, image_id, pulled: false }
             }
             Err((reason, message)) => Input::ImageFailed { container, reason: reason.to_owned(), message },
@@ -80,17 +81,16 @@ impl Supervisor {
         self.inputs.push_back(input);
     }
 
-    /// Returns the image's id and what it says, or the waiting reason and its text.
-    fn find_image(
-        &self,
-        plan: &ContainerPlan,
-    ) -> std::result::Result<(String, ImageFacts), (&'static str, String)> {
+    /// Returns the image's id, what it says, and a hold on its layers; or the waiting reason and its text.
+    fn find_image(&self, plan: &ContainerPlan) -> std::result::Result<(String, ImageFacts, Hold), NoImage> {
         let (text, reference) =
             image_to_pull(&plan.image).map_err(|message| ("InvalidImageName", message))?;
         let inspect = |error: podrun_image::Error| {
             ("ImageInspectError", format!("Failed to inspect image \"{}\": {}", plan.image, chain(&error)))
         };
         let store = podrun_image::Store::open(&self.paths.images()).map_err(inspect)?;
+        // From here to the mount nobody may delete the layers.
+        let hold = store.hold().map_err(inspect)?;
         let found = store.resolve(&reference).map_err(inspect)?;
         let policy = match plan.pull_policy {
             PullPolicy::Always => ImagePullPolicy::Always,
@@ -110,7 +110,7 @@ impl Supervisor {
                     working_dir: config.working_dir,
                     stop_signal: config.stop_signal.unwrap_or_default(),
                 };
-                Ok((image.id.to_string(), facts))
+                Ok((image.id.to_string(), facts, hold))
             }
             (Decision::NeverAndAbsent, _) => Err(("ErrImageNeverPull", never_and_absent(&plan.image))),
             _ => Err(("ErrImagePull", pull_is_not_possible(&text, policy))),
@@ -118,7 +118,10 @@ impl Supervisor {
     }
 
     fn start(&mut self, container: String, attempt: u32) {
-        match self.prepare_and_start(&container, attempt) {
+        let started = self.prepare_and_start(&container, attempt);
+        // The mount keeps the layers now, or nobody needs them.
+        self.hold = None;
+        match started {
             Ok(()) => {}
             Err(Unstartable::Config { reason, message }) => {
                 let failure = StartFailure::Config { reason, message };
@@ -155,9 +158,11 @@ impl Supervisor {
             Some(image) => image.clone(),
             // A supervisor that took over has not looked yet.
             None => {
-                self.find_image(plan)
-                    .map_err(|(reason, message)| Unstartable::Config { reason: reason.to_owned(), message })?
-                    .1
+                let (_, facts, hold) = self.find_image(plan).map_err(|(reason, message)| {
+                    Unstartable::Config { reason: reason.to_owned(), message }
+                })?;
+                self.hold = Some(hold);
+                facts
             }
         };
         let env = assemble_env(&self.pod, container, &self.record.objects, &self.node_facts())
@@ -210,6 +215,7 @@ impl Supervisor {
     /// Kills what is left and ends init, on a thread: waiting for the last process may take a while.
     fn stop_sandbox(&mut self) {
         self.stopping = true;
+        self.hold = None;
         self.connection = None;
         let sandbox = self.sandbox.take();
         let (plan, mount) = (self.plan.sandbox.clone(), self.host.cgroup.mount.clone());
@@ -275,6 +281,9 @@ impl Supervisor {
         self.pod.spec.container(container).map(|(kind, _)| kind)
     }
 }
+
+/// The waiting reason of a container without an image, and its text.
+type NoImage = (&'static str, String);
 
 /// Why a container cannot be started.
 #[derive(Debug)]

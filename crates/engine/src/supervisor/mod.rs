@@ -24,6 +24,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::write;
+use podrun_image::Hold;
 use podrun_lifecycle::{Input, Machine, PodEvent, State};
 use podrun_plan::facts::{HostFacts, ImageFacts, UnenforcedLimits};
 use podrun_plan::model::Plan;
@@ -146,6 +147,8 @@ struct Supervisor {
     /// True from the wish to stop the sandbox on: then init's end is no loss.
     stopping: bool,
     images: HashMap<String, ImageFacts>,
+    /// Keeps the layers of the image that is about to be mounted.
+    hold: Option<Hold>,
     /// Exit records that init may forget once the state that knows them is written.
     forgettable: Vec<String>,
     events: EventLog,
@@ -206,6 +209,7 @@ impl Supervisor {
             connection: None,
             stopping: false,
             images: HashMap::new(),
+            hold: None,
             forgettable: Vec::new(),
             events,
             published,
