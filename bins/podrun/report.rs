@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitCode;
 
 use anstream::eprintln;
+pub(crate) use podrun_engine::chain;
 use podrun_spec::{Fault, Faults};
 use serde_json::json;
 
@@ -186,18 +187,6 @@ fn fault_json(fault: &Fault) -> serde_json::Value {
         "message": fault.message,
         "hint": fault.hint,
     })
-}
-
-/// Returns the error and its causes on one line.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Returns the first errno in the chain.

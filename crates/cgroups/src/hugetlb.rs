@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::cgroup::Cgroup;
 use crate::error::{ParseError, Result};
-use crate::value::{Limit, Number, flat_keyed, number};
+use crate::value::{Limit, Number, flat_value, number};
 
 /// A size of huge pages, a power of two from 64 KiB on, written as the kernel names its files: `2MB`, `1GB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,14 +66,7 @@ impl FromStr for HugetlbEvents {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let mut events = Self::default();
-        flat_keyed(text, |key, value| {
-            if key == "max" {
-                events.max = value;
-            }
-            Ok(())
-        })?;
-        Ok(events)
+        Ok(Self { max: flat_value(text, "max")? })
     }
 }
 

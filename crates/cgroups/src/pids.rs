@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use crate::cgroup::Cgroup;
 use crate::error::{ParseError, Result};
-use crate::value::{CountLimit, Number, flat_keyed};
+use crate::value::{CountLimit, Number, flat_value};
 
 /// The content of `pids.events`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,14 +18,7 @@ impl FromStr for PidsEvents {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let mut events = Self::default();
-        flat_keyed(text, |key, value| {
-            if key == "max" {
-                events.max = value;
-            }
-            Ok(())
-        })?;
-        Ok(events)
+        Ok(Self { max: flat_value(text, "max")? })
     }
 }
 

@@ -147,6 +147,18 @@ pub(crate) fn flat_keyed(
     Ok(())
 }
 
+/// Returns the value of one key of a flat keyed file, 0 if it is not there.
+pub(crate) fn flat_value(text: &str, wanted: &str) -> Result<u64, ParseError> {
+    let mut found = 0;
+    flat_keyed(text, |key, value| {
+        if key == wanted {
+            found = value;
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -107,3 +107,15 @@ impl Error {
         Self::Corrupt { path: path.to_owned(), source: source.into() }
     }
 }
+
+/// Returns an error and its causes on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

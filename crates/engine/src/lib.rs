@@ -33,7 +33,7 @@ mod supervisor;
 
 pub use client::Client;
 pub use engine::{CgroupReadBack, Engine};
-pub use error::{Error, Result};
+pub use error::{Error, Result, chain};
 pub use events::EventRecord;
 pub use paths::Paths;
 pub use podrun_lifecycle::EventKind;

@@ -97,6 +97,13 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8], durable: bool) -> Re
     Ok(())
 }
 
+/// Opens a file that serves as a lock, and makes it if need be.
+pub(crate) fn open_lock(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.open(path).map_err(|source| Error::io("open", path, source))
+}
+
 /// Removes a file; fine if it is not there.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {

@@ -7,8 +7,7 @@
 //! <data>/pods/<uid>/state.json         the state machine, for a supervisor that takes over
 //! ```
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use podrun_plan::facts::UnenforcedLimits;
@@ -21,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::events::EventRecord;
-use crate::paths::{Paths, create_private_dir, remove_file, write_atomically};
+use crate::paths::{Paths, create_private_dir, open_lock, remove_file, write_atomically};
 
 const VERSION: u32 = 1;
 
@@ -241,13 +240,7 @@ impl Records {
     /// Takes the lock under which names are given and taken back; released on drop.
     fn lock(&self) -> Result<File> {
         let path = self.paths.data.join("lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| Error::io("open", &path, source))?;
+        let file = open_lock(&path)?;
         file.lock().map_err(|source| Error::io("lock", &path, source))?;
         Ok(file)
     }

@@ -1,24 +1,9 @@
 //! Kernel parameters of a Pod.
 
 use podrun_spec::model::PodSpec;
+use podrun_spec::sysctl::{SAFE, dotted};
 
 use crate::fault::PlanFault;
-
-/// Parameters that are namespaced, cannot harm the node and stay within the Pod's limits: the safe set of Kubernetes.
-const SAFE: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
-];
 
 /// Returns the parameters to set, dotted, in the order of their names.
 pub(crate) fn sysctls(spec: &PodSpec, faults: &mut Vec<PlanFault>) -> Vec<(String, String)> {
@@ -38,25 +23,6 @@ pub(crate) fn sysctls(spec: &PodSpec, faults: &mut Vec<PlanFault>) -> Vec<(Strin
     set
 }
 
-/// Brings a name into the dotted form: with `/` first, separators change roles. See sysctl.d(5).
-fn dotted(name: &str) -> String {
-    match name.find(['.', '/']) {
-        Some(at) if name[at..].starts_with('/') => name
-            .chars()
-            .map(|c| {
-                if c == '/' {
-                    '.'
-                } else if c == '.' {
-                    '/'
-                } else {
-                    c
-                }
-            })
-            .collect(),
-        _ => name.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,19 +35,6 @@ mod tests {
         let mut faults = Vec::new();
         let set = sysctls(&pod.spec, &mut faults);
         (set, faults.iter().map(ToString::to_string).collect())
-    }
-
-    #[test]
-    fn separators() {
-        for (written, expected) in [
-            ("net.ipv4.tcp_rmem", "net.ipv4.tcp_rmem"),
-            ("net/ipv4/tcp_rmem", "net.ipv4.tcp_rmem"),
-            ("net/ipv4/conf/eno2.100/rp_filter", "net.ipv4.conf.eno2/100.rp_filter"),
-            ("net.ipv4.conf.eno2/100.rp_filter", "net.ipv4.conf.eno2/100.rp_filter"),
-            ("plain", "plain"),
-        ] {
-            assert_eq!(dotted(written), expected);
-        }
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub mod quantity;
 pub mod resources;
 pub mod status;
 mod support;
+pub mod sysctl;
 pub mod time;
 mod tree;
 mod validate;

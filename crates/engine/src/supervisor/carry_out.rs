@@ -12,6 +12,7 @@ use podrun_spec::model::{ContainerKind, PullPolicy};
 use podrun_spec::quantity::Quantity;
 
 use super::{Connection, Supervisor};
+use crate::error::chain;
 
 impl Supervisor {
     /// Carries one action out. Its answer is queued, now or when slow work is done.
@@ -310,16 +311,4 @@ fn pull_is_not_possible(image: &str, policy: ImagePullPolicy) -> String {
         _ => "load it with `podrun image load`",
     };
     format!("failed to pull image \"{image}\": this version of podrun reaches no registry: {way_out}")
-}
-
-/// Returns an error and its causes on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

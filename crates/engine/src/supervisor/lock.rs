@@ -1,10 +1,10 @@
 //! One supervisor per Pod: the one that holds the lock.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::paths::{create_private_dir, open_lock};
 
 /// The lock of a Pod, held by its supervisor for as long as it lives. The kernel lets go of it if it is killed.
 #[derive(Debug)]
@@ -18,15 +18,9 @@ impl SupervisorLock {
     /// # Errors
     /// EWOULDBLOCK where another supervisor has it.
     pub(crate) fn acquire(run_dir: &Path) -> Result<Self> {
-        crate::paths::create_private_dir(run_dir)?;
+        create_private_dir(run_dir)?;
         let path = run_dir.join("lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| Error::io("open", &path, source))?;
+        let file = open_lock(&path)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(error) => Err(Error::io("lock", &path, error.into())),

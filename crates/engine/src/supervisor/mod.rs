@@ -66,7 +66,7 @@ pub(crate) fn run(paths: &Paths, init: &Path, uid: &str, ready: OwnedFd) -> i32 
 
 /// Leaves the reason in the supervisor's log, which is its standard error.
 fn fail(error: &dyn std::error::Error) -> i32 {
-    let text = format!("{} {}\n", clock::wall(), carry_out::chain(error));
+    let text = format!("{} {}\n", clock::wall(), crate::error::chain(error));
     // There is nowhere to report to if the log itself cannot be written.
     let _ = write(io::stderr(), text.as_bytes());
     1

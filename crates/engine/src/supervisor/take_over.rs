@@ -11,6 +11,7 @@ use podrun_spec::status::UserStatus;
 use super::async_fd::readable;
 use super::{Connection, SandboxInput, Supervisor};
 use crate::clock;
+use crate::error::chain;
 
 impl Connection {
     pub(super) fn new(sandbox: &Sandbox) -> io::Result<Self> {
@@ -41,7 +42,7 @@ impl Supervisor {
             },
             Ok(None) if running => self.inputs.push_back(Input::SandboxLost),
             Ok(None) => {}
-            Err(error) => Self::complain(super::carry_out::chain(&error)),
+            Err(error) => Self::complain(chain(&error)),
         }
         for action in outstanding {
             let done = match &action {
@@ -78,7 +79,7 @@ impl Supervisor {
                 Ok(Some(event)) => self.on_event(event),
                 Ok(None) => return,
                 Err(error) => {
-                    Self::complain(super::carry_out::chain(&error));
+                    Self::complain(chain(&error));
                     self.lose_sandbox();
                     return;
                 }

@@ -6,6 +6,7 @@
 use serde_json::Value as Json;
 
 use super::Facts;
+use crate::sysctl;
 use crate::wire::convert;
 
 /// What is wrong with a value: for maps the key it is about, and the reason.
@@ -103,25 +104,9 @@ fn is_enforced(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
 }
 
-/// The sysctls that Kubernetes allows everywhere: namespaced, and without effect on other Pods.
-const SAFE_SYSCTLS: &[&str] = &[
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
-];
-
 pub(super) fn sysctl(facts: &Facts, value: &Json) -> Refusals {
-    let name = convert::dotted(text(value));
-    let reason = if !SAFE_SYSCTLS.contains(&name.as_str()) {
+    let name = sysctl::dotted(text(value));
+    let reason = if !sysctl::SAFE.contains(&name.as_str()) {
         "outside the safe set"
     } else if name.starts_with("net.") && facts.host_network {
         "with hostNetwork, where it would change the machine"

@@ -116,27 +116,8 @@ fn pod_security(wire: &api::PodSecurityContext, path: &Path) -> Result<PodSecuri
             Some(other) => return unfit(&path.child("supplementalGroupsPolicy"), other),
         },
         seccomp: seccomp(wire.seccomp_profile.as_ref(), &path.child("seccompProfile"))?,
-        sysctls: sysctls.map(|sysctl| (dotted(&sysctl.name), sysctl.value.clone())).collect(),
+        sysctls: sysctls.map(|sysctl| (crate::sysctl::dotted(&sysctl.name), sysctl.value.clone())).collect(),
     })
-}
-
-/// Returns a sysctl's name with dots between its parts; the first separator tells which style was used.
-pub(crate) fn dotted(name: &str) -> String {
-    match name.find(['.', '/']) {
-        Some(first) if name.as_bytes()[first] == b'/' => name
-            .chars()
-            .map(|c| {
-                if c == '/' {
-                    '.'
-                } else if c == '.' {
-                    '/'
-                } else {
-                    c
-                }
-            })
-            .collect(),
-        _ => name.to_owned(),
-    }
 }
 
 fn seccomp(wire: Option<&api::SeccompProfile>, path: &Path) -> Result<Option<SeccompProfile>> {
