@@ -63,6 +63,20 @@ pub enum PrepareError {
         /// The cause.
         source: io::Error,
     },
+    /// This attempt runs already.
+    #[error("container {id} is running")]
+    Running {
+        /// Its id.
+        id: String,
+    },
+    /// What an earlier preparation has left cannot be removed.
+    #[error("clear {}", dir.display())]
+    Clear {
+        /// The attempt's directory.
+        dir: PathBuf,
+        /// The cause.
+        source: SandboxError,
+    },
     /// The cgroup cannot be made or a value is refused.
     #[error("make the cgroup of container {container:?}")]
     Cgroup {

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
-use podrun_sandbox::mount::{Attributes, Filesystem};
+use podrun_sandbox::mount::{Attributes, Filesystem, errno};
 
 /// The kernel takes at most this much for one option of fsconfig(2).
 const MAX_VALUE: usize = 255;
@@ -26,10 +26,9 @@ pub(crate) fn mount(layers: &[PathBuf], dir: &Path) -> io::Result<OwnedFd> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the image has no layers"));
     }
     let (upper, work) = (open_dir(&dir.join("upper"))?, open_dir(&dir.join("work"))?);
-    match assemble(&upper, &work, |overlay| append_layers(overlay, &layers)) {
-        // Before Linux 6.8 all lower directories are one string.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
-        result => return result,
+    let appended = assemble(&upper, &work, |overlay| append_layers(overlay, &layers));
+    if !appended.as_ref().is_err_and(|error| errno(error) == Some(libc::EINVAL)) || knows_lower_plus() {
+        return appended;
     }
     let full = join(&layers, "/proc/self/fd/");
     if full.len() <= MAX_VALUE {
@@ -41,6 +40,11 @@ pub(crate) fn mount(layers: &[PathBuf], dir: &Path) -> io::Result<OwnedFd> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     relative_to_fds(|| assemble(&upper, &work, |overlay| overlay.set(c"lowerdir", &c_string(short)?)))
+}
+
+/// Returns whether lower directories can be given one by one. Before Linux 6.8 they are one string.
+fn knows_lower_plus() -> bool {
+    Filesystem::new(c"overlay").and_then(|overlay| overlay.set(c"lowerdir+", c"/")).is_ok()
 }
 
 fn assemble(

@@ -33,7 +33,21 @@ pub fn prepare(setup: &ContainerSetup, sandbox: &Sandbox) -> Result<Prepared, Pr
         let (container, count) = (setup.name.clone(), setup.mounts.len());
         return Err(PrepareError::TooManyMounts { container, count, max: MAX_MOUNTS });
     }
+    clear(setup, sandbox)?;
     make(setup, sandbox).inspect_err(|_| undo(setup, sandbox))
+}
+
+/// Removes what a supervisor has left that died between preparing this attempt and starting it. One that runs is not
+/// touched.
+fn clear(setup: &ContainerSetup, sandbox: &Sandbox) -> Result<(), PrepareError> {
+    let failed = |source| PrepareError::Cgroup { container: setup.name.clone(), source };
+    if let Some(cgroup) = sandbox.existing_cgroup(&setup.id).map_err(failed)? {
+        if cgroup.events().map_err(|error| failed(error.into()))?.populated {
+            return Err(PrepareError::Running { id: setup.id.clone() });
+        }
+        sandbox.release(&setup.id).map_err(failed)?;
+    }
+    remove(&setup.dir).map_err(|source| PrepareError::Clear { dir: setup.dir.clone(), source })
 }
 
 fn make(setup: &ContainerSetup, sandbox: &Sandbox) -> Result<Prepared, PrepareError> {

@@ -17,7 +17,7 @@ use podrun_plan::model::{FilePlan, NamespacePlan, Owner, SandboxPlan, VolumeSour
 use crate::mount::{Attributes, Filesystem};
 use crate::protocol::{Channel, Event, InitSetup, Request};
 use crate::sandbox::{Adopted, pod_text, reap};
-use crate::{InitProgram, Sandbox, SandboxError, cgroup, path, remove};
+use crate::{InitProgram, Sandbox, SandboxError, cgroup, mount, path, remove};
 
 /// How long init may take for an answer. It answers within milliseconds; a machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -255,7 +255,7 @@ fn tmpfs(size: u64, group: Option<u32>, volume: bool, attributes: Attributes) ->
     if volume {
         // Since Linux 6.4; what a Pod keeps in memory may be secret. Older kernels swap it.
         match tmpfs.flag(c"noswap") {
-            Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(error),
+            Err(error) if mount::errno(&error) != Some(libc::EINVAL) => return Err(error),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@
 //! [open_tree(2)](https://man7.org/linux/man-pages/man2/open_tree.2.html).
 
 use std::ffi::CStr;
-use std::io::{self, Read};
+use std::io;
 use std::ops::BitOr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -79,6 +79,7 @@ impl Filesystem {
     /// `EINVAL` for an option or value that the file system does not know or that is too long.
     pub fn set(&self, key: &CStr, value: &CStr) -> io::Result<()> {
         sys::fsconfig(self.context.as_fd(), FsConfig::String, Some(key), Some(value))
+            .map_err(|e| self.explain(e))
     }
 
     /// Sets an option without a value.
@@ -87,7 +88,7 @@ impl Filesystem {
     ///
     /// `EINVAL` for an option that the file system does not know.
     pub fn flag(&self, key: &CStr) -> io::Result<()> {
-        sys::fsconfig(self.context.as_fd(), FsConfig::Flag, Some(key), None)
+        sys::fsconfig(self.context.as_fd(), FsConfig::Flag, Some(key), None).map_err(|e| self.explain(e))
     }
 
     /// Creates the file system and returns a detached mount of it.
@@ -100,18 +101,32 @@ impl Filesystem {
         sys::fsmount(self.context.as_fd(), attributes.0).map_err(|e| self.explain(e))
     }
 
-    /// Adds what the kernel has logged in the context: each message is one read, `e ` before an error.
+    /// Adds what the kernel has logged in the context: each message is one read, `e ` before an error. An error that it
+    /// has nothing to say about keeps its number.
     fn explain(&self, error: io::Error) -> io::Error {
-        let Ok(context) = self.context.try_clone() else { return error };
         let mut buffer = [0; 512];
-        match std::fs::File::from(context).read(&mut buffer) {
+        match nix::unistd::read(&self.context, &mut buffer) {
             Ok(count) if count > 2 => {
                 let message = String::from_utf8_lossy(&buffer[2..count]);
-                io::Error::new(error.kind(), format!("{error}: {}", message.trim_end()))
+                io::Error::new(error.kind(), Explained { error, message: message.trim_end().to_owned() })
             }
             _ => error,
         }
     }
+}
+
+/// An error with the kernel's own words.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}: {message}")]
+struct Explained {
+    error: io::Error,
+    message: String,
+}
+
+/// Returns the error number of an error, also if words of the kernel are around it.
+pub fn errno(error: &io::Error) -> Option<i32> {
+    let explained = error.get_ref().and_then(|inner| inner.downcast_ref::<Explained>());
+    explained.map_or_else(|| error.raw_os_error(), |explained| explained.error.raw_os_error())
 }
 
 /// Returns a detached copy of the mount at `path`, below `dir` if it is relative; with an empty path of what `dir`

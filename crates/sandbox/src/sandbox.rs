@@ -196,6 +196,18 @@ impl Sandbox {
         Ok(self.cgroup.ensure_child(&self.cgroup_name(id)?)?)
     }
 
+    /// Opens the cgroup of a container, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::ForeignContainer`], or [`SandboxError::Cgroup`].
+    pub fn existing_cgroup(&self, id: &str) -> Result<Option<Cgroup>, SandboxError> {
+        match self.cgroup.child(&self.cgroup_name(id)?) {
+            Err(error) if error.is_gone() => Ok(None),
+            cgroup => Ok(Some(cgroup?)),
+        }
+    }
+
     /// Kills what is left of a container and removes its cgroup. May be repeated.
     ///
     /// # Errors

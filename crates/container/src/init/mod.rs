@@ -122,6 +122,8 @@ impl Init {
     /// Takes the newest caller as the supervisor. What the one before was to be told is in the snapshot.
     fn accept(&mut self) -> io::Result<()> {
         while let Some(channel) = self.listener.accept()? {
+            // What the one before has asked for in its last moment is done.
+            self.requests();
             self.hang_up();
             self.epoll.add(channel.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SUPERVISOR))?;
             self.supervisor = Some(channel);
@@ -142,6 +144,8 @@ impl Init {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     self.refuse("a message", &error.to_string());
                 }
+                // It has closed without reading all that was for it. What it sent before is still there.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
                 Ok(None) | Err(_) => self.hang_up(),
             }
         }

@@ -101,7 +101,7 @@ pub unsafe fn spawn(
 }
 
 pub(crate) fn failure(stage: Stage, what: &str, error: &io::Error) -> Failure {
-    let errno = error.raw_os_error().unwrap_or(0);
+    let errno = mount::errno(error).unwrap_or(0);
     Failure { stage, errno, message: format!("{what}: {}", text(error)) }
 }
 

@@ -1,6 +1,4 @@
 //! A sandbox for tests: a layer with busybox made by hand, plans made by hand, and waiting for events.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -19,42 +17,43 @@ use podrun_spec::model::{MountPropagation, RecursiveReadOnly};
 use podrun_testkit::{LeakCheck, TempRoot, cgroup2_mount};
 
 /// How long anything in a test may take.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// podman's default capabilities.
-pub const DEFAULT_CAPS: u64 = 0x0000_0000_800c_05fb & !(1 << 31 | 1 << 19);
+/// podman's default capabilities: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE,
+/// SYS_CHROOT, SETFCAP.
+pub(crate) const DEFAULT_CAPS: u64 = 0x8004_05fb;
 
 /// A sandbox that is removed and checked for leaks at the end.
-pub struct Pod {
-    pub root: TempRoot,
-    pub plan: SandboxPlan,
-    pub cgroup_mount: PathBuf,
-    pub sandbox: Option<Sandbox>,
-    pub layer: PathBuf,
+pub(crate) struct Pod {
+    pub(crate) root: TempRoot,
+    pub(crate) plan: SandboxPlan,
+    pub(crate) cgroup_mount: PathBuf,
+    pub(crate) sandbox: Option<Sandbox>,
+    pub(crate) layer: PathBuf,
     leaks: Option<LeakCheck>,
 }
 
 /// A container that has ended.
 #[derive(Debug)]
-pub struct Ended {
-    pub started: Option<Started>,
-    pub exited: Exited,
-    pub log: String,
+pub(crate) struct Ended {
+    pub(crate) started: Option<Started>,
+    pub(crate) exited: Exited,
+    pub(crate) log: String,
 }
 
 impl Ended {
-    pub fn code(&self) -> i32 {
+    pub(crate) fn code(&self) -> i32 {
         self.exited.status.exit_code()
     }
 }
 
-pub fn init_program() -> InitProgram {
+pub(crate) fn init_program() -> InitProgram {
     let test = std::env::current_exe().expect("a test knows its own path");
     let target = test.ancestors().nth(2).expect("target/debug/deps/test");
     InitProgram::new(target.join("examples/init"))
 }
 
-pub fn namespaces() -> NamespacePlan {
+pub(crate) fn namespaces() -> NamespacePlan {
     NamespacePlan {
         net: Owner::Pod,
         ipc: Owner::Pod,
@@ -67,7 +66,7 @@ pub fn namespaces() -> NamespacePlan {
 
 impl Pod {
     /// Makes the plan of a sandbox, not the sandbox.
-    pub fn planned() -> Self {
+    pub(crate) fn planned() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let uid = format!("podrun-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let leaks = LeakCheck::only(&uid);
@@ -99,11 +98,11 @@ impl Pod {
     }
 
     /// Makes a sandbox.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::planned().created()
     }
 
-    pub fn created(mut self) -> Self {
+    pub(crate) fn created(mut self) -> Self {
         for volume in &self.plan.volumes {
             podrun_sandbox::volumes::prepare(volume).expect("the volume is prepared");
         }
@@ -112,21 +111,21 @@ impl Pod {
         self
     }
 
-    pub fn with_volume(mut self, name: &str, source: VolumeSourcePlan) -> Self {
+    pub(crate) fn with_volume(mut self, name: &str, source: VolumeSourcePlan) -> Self {
         self.plan.volumes.push(VolumePlan { name: name.to_owned(), source, fs_group: None });
         self
     }
 
-    pub fn sandbox(&mut self) -> &mut Sandbox {
+    pub(crate) fn sandbox(&mut self) -> &mut Sandbox {
         self.sandbox.as_mut().expect("it is made")
     }
 
     /// Returns a container that runs a shell script.
-    pub fn shell(&self, name: &str, script: &str) -> ContainerSetup {
+    pub(crate) fn shell(&self, name: &str, script: &str) -> ContainerSetup {
         self.setup(name, &["/bin/sh", "-c", script])
     }
 
-    pub fn setup(&self, name: &str, args: &[&str]) -> ContainerSetup {
+    pub(crate) fn setup(&self, name: &str, args: &[&str]) -> ContainerSetup {
         let attempt = 0;
         ContainerSetup {
             id: format!("{}_{name}_{attempt}", self.plan.uid),
@@ -169,14 +168,14 @@ impl Pod {
     }
 
     /// Starts a container and waits until it runs.
-    pub fn start(&mut self, setup: &ContainerSetup) -> Started {
+    pub(crate) fn start(&mut self, setup: &ContainerSetup) -> Started {
         match self.try_start(setup) {
             Ok(started) => started,
             Err(failed) => panic!("{} could not be started: {:?}", failed.id, failed.failure),
         }
     }
 
-    pub fn try_start(&mut self, setup: &ContainerSetup) -> Result<Started, StartFailed> {
+    pub(crate) fn try_start(&mut self, setup: &ContainerSetup) -> Result<Started, StartFailed> {
         self.request_start(setup);
         loop {
             match self.event() {
@@ -190,7 +189,7 @@ impl Pod {
         }
     }
 
-    pub fn request_start(&mut self, setup: &ContainerSetup) {
+    pub(crate) fn request_start(&mut self, setup: &ContainerSetup) {
         let sandbox = self.sandbox.as_ref().expect("it is made");
         let prepared =
             podrun_container::prepare(setup, sandbox).unwrap_or_else(|error| panic!("{}", chain(&error)));
@@ -198,21 +197,21 @@ impl Pod {
     }
 
     /// Runs a container to its end.
-    pub fn run(&mut self, setup: &ContainerSetup) -> Ended {
+    pub(crate) fn run(&mut self, setup: &ContainerSetup) -> Ended {
         self.request_start(setup);
         self.wait(setup)
     }
 
     /// Runs a shell script with the usual confinement and returns what it printed.
-    pub fn output(&mut self, script: &str) -> String {
-        let name = format!("c{}", fs::read_dir(&self.plan.log_dir).map_or(0, Iterator::count));
+    pub(crate) fn output(&mut self, script: &str) -> String {
+        let name = format!("output-{}", fs::read_dir(&self.plan.log_dir).map_or(0, Iterator::count));
         let setup = self.shell(&name, script);
         let ended = self.run(&setup);
         content(&ended.log)
     }
 
     /// Waits until the container has ended.
-    pub fn wait(&mut self, setup: &ContainerSetup) -> Ended {
+    pub(crate) fn wait(&mut self, setup: &ContainerSetup) -> Ended {
         let mut seen = None;
         loop {
             match self.event() {
@@ -226,7 +225,7 @@ impl Pod {
         }
     }
 
-    pub fn event(&mut self) -> InitEvent {
+    pub(crate) fn event(&mut self) -> InitEvent {
         let deadline = Instant::now() + PATIENCE;
         let sandbox = self.sandbox.as_mut().expect("it is made");
         loop {
@@ -241,7 +240,7 @@ impl Pod {
     }
 
     /// Removes everything and checks that nothing is left.
-    pub fn remove(mut self) {
+    pub(crate) fn remove(mut self) {
         if let Some(sandbox) = self.sandbox.take() {
             sandbox.stop().expect("stopped");
         }
@@ -271,7 +270,7 @@ fn remove(plan: &SandboxPlan, cgroup_mount: &Path) {
     }
 }
 
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -282,7 +281,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Returns what a log says, without times, streams and tags.
-pub fn content(log: &str) -> String {
+pub(crate) fn content(log: &str) -> String {
     let entries =
         log.lines().map(|line| podrun_container::log::parse_entry(line.as_bytes()).expect("an entry"));
     entries
@@ -293,7 +292,7 @@ pub fn content(log: &str) -> String {
 }
 
 /// Waits until something is true that no event tells of.
-pub fn eventually(what: &str, mut test: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut test: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !test() {
         assert!(Instant::now() < deadline, "{what} did not come true in {PATIENCE:?}");
@@ -301,7 +300,7 @@ pub fn eventually(what: &str, mut test: impl FnMut() -> bool) {
     }
 }
 
-pub fn mount(volume: &str, source: MountSource, target: &str) -> MountPlan {
+pub(crate) fn mount(volume: &str, source: MountSource, target: &str) -> MountPlan {
     MountPlan {
         volume: Some(volume.to_owned()),
         source,
@@ -332,7 +331,7 @@ const MASKED: [&str; 12] = [
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Makes a layer with busybox and a few users.
-pub fn make_layer(layer: &Path) {
+pub(crate) fn make_layer(layer: &Path) {
     for dir in ["bin", "dev", "etc", "proc", "sys", "tmp", "home/app"] {
         fs::create_dir_all(layer.join(dir)).expect("mkdir");
     }
@@ -355,7 +354,7 @@ pub fn make_layer(layer: &Path) {
 }
 
 /// Returns a second handle on something that can be polled, to tell that it is readable.
-pub fn is_readable(fd: impl AsFd) -> bool {
+pub(crate) fn is_readable(fd: impl AsFd) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).expect("poll") > 0
 }

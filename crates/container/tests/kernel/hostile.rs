@@ -1,0 +1,189 @@
+//! Images and containers that want more than they get.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use podrun_plan::model::{MountSource, Owner};
+use podrun_sandbox::protocol::Stage;
+use podrun_testkit::require;
+
+use crate::common::{Pod, content, mount};
+
+/// Replaces an entry of the layer.
+fn replace_by_link(pod: &Pod, name: &str, target: &str) {
+    let path = pod.layer.join(name);
+    drop(fs::remove_dir_all(&path));
+    drop(fs::remove_file(&path));
+    symlink(target, path).expect("symlink");
+}
+
+#[test]
+fn the_kernels_own_directories_must_be_directories() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::new();
+    let canary = pod.root.path().join("canary");
+    fs::create_dir(&canary).expect("mkdir");
+    let up = format!("../../../../../../../..{}", canary.display());
+    let mut index = 0;
+    for name in ["proc", "sys", "dev"] {
+        for target in [canary.to_str().expect("text"), up.as_str(), "/tmp", "nowhere", name] {
+            replace_by_link(&pod, name, target);
+            index += 1;
+            let setup = pod.shell(&format!("c{index}"), "true");
+            let failure = pod.try_start(&setup).expect_err(target).failure;
+            assert_eq!(failure.stage, Stage::SystemMounts, "{failure:?}");
+            assert_eq!(failure.message, format!("mount /{name}: it is a symbolic link in the image"));
+        }
+        fs::remove_file(pod.layer.join(name)).expect("unlink");
+        fs::write(pod.layer.join(name), "").expect("write");
+        index += 1;
+        let failure = pod.try_start(&pod.shell(&format!("c{index}"), "true")).expect_err(name).failure;
+        assert_eq!(failure.message, format!("mount /{name}: it is no directory in the image"));
+        fs::remove_file(pod.layer.join(name)).expect("unlink");
+    }
+    // Missing ones are made.
+    assert_eq!(pod.output("test -d /proc/self -a -c /dev/null -a -d /sys/class && echo ok"), "ok\n");
+    assert_eq!(fs::read_dir(&canary).expect("there").count(), 0);
+    pod.remove();
+}
+
+#[test]
+fn targets_of_mounts_stay_inside_whatever_the_image_links_to() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::new();
+    let canary = pod.root.path().join("canary");
+    fs::create_dir(&canary).expect("mkdir");
+    fs::write(canary.join("file"), "untouched").expect("write");
+    let (absolute, up) = (canary.display().to_string(), format!("../../../../../..{}", canary.display()));
+    let source = pod.root.path().join("source");
+    fs::create_dir(&source).expect("mkdir");
+    fs::write(source.join("file"), "mounted\n").expect("write");
+    let file = MountSource::Path(source.join("file"));
+    for (index, target) in [absolute.as_str(), up.as_str()].into_iter().enumerate() {
+        replace_by_link(&pod, "evil", target);
+        replace_by_link(&pod, "evil-file", &format!("{target}/file"));
+        let mut setup = pod.shell(&format!("c{index}"), "cat /evil/new/file /evil-file");
+        setup.mounts = vec![
+            mount("d", MountSource::Path(source.clone()), "/evil/new"),
+            mount("f", file.clone(), "/evil-file"),
+        ];
+        assert_eq!(content(&pod.run(&setup).log), "mounted\nmounted\n", "{target}");
+    }
+    let left: Vec<_> =
+        fs::read_dir(&canary).expect("there").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["file"]);
+    assert_eq!(fs::read_to_string(canary.join("file")).expect("there"), "untouched");
+    pod.remove();
+}
+
+#[test]
+fn nothing_is_mounted_over_proc() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::new();
+    for (index, target) in ["/proc", "/proc/self", "//proc/./sys", "/", "/."].into_iter().enumerate() {
+        let mut setup = pod.shell(&format!("c{index}"), "true");
+        setup.mounts = vec![mount("v", MountSource::Path(pod.root.path().into()), target)];
+        let failure = pod.try_start(&setup).expect_err(target).failure;
+        assert_eq!(failure.stage, Stage::Mounts, "{target}");
+        let what = format!("mount volume \"v\" at {target:?}: the target must not be / or below /proc");
+        assert_eq!(failure.message, what);
+    }
+    pod.remove();
+}
+
+#[test]
+fn working_directory_and_program_cannot_be_descriptors_of_ours() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::new();
+    let mut index = 0;
+    for number in 0..24 {
+        for suffix in ["", "/../.."] {
+            index += 1;
+            let mut setup = pod.shell(&format!("w{index}"), "pwd; ls");
+            setup.cwd = format!("/proc/self/fd/{number}{suffix}");
+            let failure = pod.try_start(&setup).expect_err(&setup.cwd).failure;
+            assert_eq!(failure.stage, Stage::WorkingDir, "{failure:?}");
+        }
+        index += 1;
+        let setup = pod.setup(&format!("p{index}"), &[&format!("/proc/self/fd/{number}/bin/sh")]);
+        assert_eq!(pod.try_start(&setup).expect_err("no program").failure.stage, Stage::Exec);
+    }
+    pod.remove();
+}
+
+#[test]
+fn a_working_directory_is_made_and_links_to_it_are_followed_inside() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::new();
+    symlink("/srv/data", pod.layer.join("link")).expect("symlink");
+    for (index, (cwd, expected)) in
+        [("/a/b/c", "/a/b/c\n"), ("/link/x", "/srv/data/x\n")].into_iter().enumerate()
+    {
+        let mut setup = pod.setup(&format!("c{index}"), &["pwd", "-P"]);
+        setup.cwd = cwd.to_owned();
+        assert_eq!(content(&pod.run(&setup).log), expected);
+    }
+    pod.remove();
+}
+
+#[test]
+fn user_files_that_are_no_files_are_refused() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::new();
+    let passwd = pod.layer.join("etc/passwd");
+    fs::remove_file(&passwd).expect("unlink");
+    nix::unistd::mkfifo(&passwd, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    let failure = pod.try_start(&pod.shell("fifo", "true")).expect_err("a pipe").failure;
+    assert_eq!(failure.message, "read /etc/passwd: it is no regular file");
+
+    fs::remove_file(&passwd).expect("unlink");
+    fs::File::create(&passwd).expect("create").set_len(1 << 32).expect("sparse");
+    let failure = pod.try_start(&pod.shell("huge", "true")).expect_err("4 GiB").failure;
+    assert_eq!(failure.message, "read /etc/passwd: file too large");
+
+    for (index, target) in ["/dev/zero", "/proc/self/fd/3", "/etc"].into_iter().enumerate() {
+        fs::remove_file(&passwd).expect("unlink");
+        symlink(target, &passwd).expect("symlink");
+        let failure = pod.try_start(&pod.shell(&format!("l{index}"), "true")).expect_err(target).failure;
+        assert_eq!(failure.stage, Stage::User, "{target}");
+    }
+    // A link that leads to a file of the host leads to one of the image instead.
+    fs::remove_file(&passwd).expect("unlink");
+    symlink(pod.root.path().join("canary"), &passwd).expect("symlink");
+    fs::write(pod.root.path().join("canary"), "evil:x:0:0::/:\n").expect("write");
+    let mut setup = pod.shell("link", "true");
+    setup.image_user = "evil".to_owned();
+    assert_eq!(pod.try_start(&setup).expect_err("nobody").failure.stage, Stage::User);
+    pod.remove();
+}
+
+#[test]
+fn the_init_program_is_reached_through_a_read_only_mount() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::new();
+    let pid = pod.sandbox().pidfd().pid().expect("readable").expect("it lives");
+    let program = fs::File::open(format!("/proc/{pid}/exe")).expect("root may look");
+    // While it runs the kernel refuses writers because it runs; afterwards it is the mount that does.
+    let flags = nix::sys::statvfs::fstatvfs(&program).expect("readable").flags();
+    assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
+    let host = nix::sys::statvfs::statvfs(crate::common::init_program().path()).expect("readable").flags();
+    assert!(!host.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "the host's own is writable");
+    drop(program);
+    pod.remove();
+}
+
+#[test]
+fn inits_mounts_are_out_of_sight() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::planned();
+    pod.plan.namespaces.pid = Owner::Pod;
+    let mut pod = pod.created();
+    let mut setup = pod.shell(
+        "c",
+        "ls /proc/1/root/ | sort | tr '\\n' ' '; cut -d' ' -f5 /proc/1/mountinfo | sort | tr '\\n' ' '",
+    );
+    setup.security.capabilities = u64::MAX >> 23;
+    setup.security.seccomp = false;
+    assert_eq!(content(&pod.run(&setup).log), "rootfs shm volumes / /shm ");
+    pod.remove();
+}

@@ -1,0 +1,9 @@
+//! Containers on a real kernel. The init they run under is this package's example `init`, which cargo builds before the
+//! tests.
+
+mod adoption;
+mod common;
+mod hostile;
+mod isolation;
+mod lifecycle;
+mod volumes;
