@@ -89,10 +89,25 @@ fn begin(engine: &Engine, namespace: &str, name: &str, grace: Option<u64>) -> Re
         engine.remove(&view)?;
         return Ok(Begun::Done);
     }
-    let mut client = connect(engine, &view)?;
-    client.watch()?;
-    client.delete(grace)?;
-    Ok(Begun::Told(Box::new(client)))
+    let told = connect(engine, &view).and_then(|mut client| {
+        client.watch()?;
+        client.delete(grace)?;
+        Ok(client)
+    });
+    match told {
+        Ok(client) => Ok(Begun::Told(Box::new(client))),
+        // It ended while we spoke: there are records to remove, or nothing at all.
+        Err(error @ Error::Unreachable { .. }) => match engine.pod(namespace, name) {
+            Ok(now) if now.pod.meta.uid != view.pod.meta.uid => Ok(Begun::Done),
+            Ok(now) if now.published.status.phase.is_terminal() && !now.supervised => {
+                engine.remove(&now)?;
+                Ok(Begun::Done)
+            }
+            Err(Error::NotFound { .. }) => Ok(Begun::Done),
+            _ => Err(error),
+        },
+        Err(error) => Err(error),
+    }
 }
 
 /// Connects to the supervisor, after starting one where it is missing: only it knows how to end a Pod gracefully.
@@ -115,6 +130,7 @@ fn finish(
         }
         match client.next() {
             Ok(Some(Message::Finished { removed: true })) => return Ok(()),
+            Ok(Some(Message::Ended)) => client.drained()?,
             // It had ended just before the wish came: what is left are its records.
             Ok(Some(Message::Finished { removed: false }) | None) | Err(_) => {
                 return remove_rest(engine, name, client.pod());

@@ -169,6 +169,7 @@ fn watch(engine: &Engine, args: &GetArgs, views: Vec<PodView>) -> CommandResult 
                             print_views(args, std::slice::from_ref(&view), true, false)?;
                         }
                     }
+                    Ok(Some(Message::Ended)) => client.drained()?,
                     Ok(Some(Message::Finished { .. }) | None) | Err(_) => open = false,
                     Ok(Some(_)) => {}
                 }

@@ -250,6 +250,8 @@ impl Following {
         while client.has_buffered() || super::run::readable(client) {
             match client.next() {
                 Ok(Some(Message::Status { status, .. })) => self.status = *status,
+                // The file is open: what is in it can be read after it is gone.
+                Ok(Some(Message::Ended)) => drop(client.drained()),
                 Ok(Some(Message::Finished { .. }) | None) | Err(_) => {
                     self.client = None;
                     self.status = PodStatus::default();

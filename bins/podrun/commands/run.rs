@@ -187,6 +187,11 @@ impl<'a> Follower<'a> {
                 }
                 Ok(Some(Message::Finished { .. })) => pod.client = None,
                 Ok(Some(Message::Event { .. } | Message::Ok)) => {}
+                Ok(Some(Message::Ended)) => {
+                    self.print_logs(false);
+                    self.pods[index].drained();
+                    return;
+                }
                 Ok(Some(Message::Error { message })) => warning(&message),
                 // The supervisor was killed. The Pod goes on, and so does the next supervisor.
                 Ok(None) | Err(_) => pod.watch_again(self.engine),
@@ -253,6 +258,13 @@ impl Followed {
                 None
             }
         };
+    }
+
+    /// Tells the supervisor that the logs were read. If it is gone, so are they.
+    fn drained(&mut self) {
+        if let Some(Err(error)) = self.client.as_mut().map(Client::drained) {
+            warning(&report::chain(&error));
+        }
     }
 
     /// Starts another supervisor where the Pod should have one.

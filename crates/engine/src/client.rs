@@ -56,6 +56,7 @@ impl Client {
             match self.next()? {
                 // A watch may run on the same connection.
                 Some(Message::Status { .. } | Message::Event { .. }) => {}
+                Some(Message::Ended) => self.drained()?,
                 Some(Message::Ok | Message::Finished { .. }) | None => return Ok(()),
                 Some(Message::Error { message }) => {
                     return Err(Error::Refused { name: self.pod.clone(), answer: message });
@@ -70,6 +71,14 @@ impl Client {
     /// EPIPE and the like where the supervisor is gone.
     pub fn request_delete(&mut self, grace_seconds: Option<u64>) -> Result<()> {
         self.send(&Request::Delete { grace_seconds })
+    }
+
+    /// Answers [`Message::Ended`]: the logs may go.
+    ///
+    /// # Errors
+    /// EPIPE and the like where the supervisor is gone.
+    pub fn drained(&mut self) -> Result<()> {
+        self.send(&Request::Drained)
     }
 
     /// Returns the next message, none at the end of the connection. Blocks.

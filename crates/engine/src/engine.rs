@@ -102,7 +102,14 @@ impl Engine {
     pub fn launch(&self, uid: &str) -> Result<()> {
         create_private_dir(&self.paths.supervisor(uid))?;
         let log = self.paths.pod_data(uid).join("supervisor.log");
-        fork_supervisor(&log, |ready| supervisor::run(&self.paths, &self.init, uid, ready))
+        let launched = fork_supervisor(&log, |ready| supervisor::run(&self.paths, &self.init, uid, ready));
+        match launched {
+            // Two looked after the Pod at the same time, and the other one was quicker.
+            Err(Error::SupervisorEnded { .. }) if SupervisorLock::is_held(&self.paths.supervisor(uid)) => {
+                Ok(())
+            }
+            launched => launched,
+        }
     }
 
     /// Starts a supervisor for each Pod that should have one and has none.

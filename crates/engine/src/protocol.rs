@@ -27,6 +27,8 @@ pub(crate) enum Request {
         /// Seconds of grace; none takes the Pod's own.
         grace_seconds: Option<u64>,
     },
+    /// The answer of a watcher to [`Message::Ended`]: it has read what it wants. Not answered itself.
+    Drained,
 }
 
 /// What a supervisor says.
@@ -46,6 +48,9 @@ pub enum Message {
         /// It, and how often it did.
         event: EventRecord,
     },
+    /// The Pod has ended and is about to be removed, logs included. The supervisor waits a moment for the watcher to say,
+    /// by [`Client::drained`](crate::Client::drained), that it has read them.
+    Ended,
     /// The Pod has ended and the supervisor with it.
     Finished {
         /// Whether the Pod and its records are gone.

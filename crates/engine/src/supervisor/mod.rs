@@ -92,7 +92,7 @@ async fn supervise(paths: &Paths, init: &Path, uid: &str, ready: OwnedFd) -> Res
             Some(input) = done.recv() => supervisor.on_done(input),
         }
     }
-    supervisor.close(lock).await
+    supervisor.close(lock, wishes).await
 }
 
 /// What the sandbox's two fds may tell.
@@ -319,9 +319,10 @@ impl Supervisor {
     }
 
     /// Ends the supervisor: the last message, then the records if the Pod is to go.
-    async fn close(self, lock: SupervisorLock) -> Result<()> {
+    async fn close(self, lock: SupervisorLock, wishes: mpsc::Receiver<Request>) -> Result<()> {
         let removed = self.remove || self.record.options.remove_when_finished;
         if removed {
+            self.let_watchers_drain(wishes).await;
             self.records.remove(&self.pod)?;
         }
         drop(lock);
@@ -336,6 +337,30 @@ impl Supervisor {
         // Running out of time is the answer for a watcher that does not read.
         let _ = tokio::time::timeout(Duration::from_secs(1), passed_on).await;
         Ok(())
+    }
+}
+
+impl Supervisor {
+    /// Gives watchers time to read the logs to their ends before they are removed; not for ever.
+    async fn let_watchers_drain(&self, mut wishes: mpsc::Receiver<Request>) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let Ok(watchers) = self.messages.send(Message::Ended) else { return };
+        let all = async {
+            let mut drained = 0;
+            // A watcher that goes away takes its receiver along and is not waited for.
+            while drained < watchers.min(drained + self.messages.receiver_count()) {
+                tokio::select! {
+                    wish = wishes.recv() => match wish {
+                        Some(Request::Drained) => drained += 1,
+                        Some(_) => {}
+                        None => return,
+                    },
+                    () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                }
+            }
+        };
+        // Running out of patience is the answer for a watcher that does not read.
+        let _ = tokio::time::timeout(PATIENCE, all).await;
     }
 }
 

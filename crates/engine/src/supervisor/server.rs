@@ -83,6 +83,8 @@ async fn answer(reader: OwnedReadHalf, mut writer: OwnedWriteHalf, hub: Hub) -> 
                         send(&mut writer, &Message::Status { status, deletion: present.deletion }).await?;
                         watched = Some(messages);
                     }
+                    // The loop has left; what counts the answers is behind the other end.
+                    Ok(Request::Drained) => drop(hub.wishes.send(Request::Drained).await),
                     Ok(wish) => {
                         let taken = hub.wishes.send(wish).await.is_ok();
                         send(&mut writer, &if taken { Message::Ok } else { Message::Finished { removed: false } }).await?;
