@@ -40,6 +40,8 @@ pub enum Requirement {
     Cap(String),
     /// This program is somewhere in `PATH`.
     Program(String),
+    /// This file is there, such as one that another task has made.
+    File(String),
 }
 
 /// Constructors with the names that [`require!`](crate::require) uses.
@@ -89,6 +91,11 @@ impl Requirement {
         Self::Program(name.to_owned())
     }
 
+    /// Returns the need for a file.
+    pub fn file(path: &str) -> Self {
+        Self::File(path.to_owned())
+    }
+
     /// Tries whether the host offers it.
     ///
     /// # Errors
@@ -116,6 +123,10 @@ impl Requirement {
                 }
             }
             Self::Cap(name) => capability(name),
+            Self::File(path) => match std::fs::metadata(path) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            },
             Self::Program(name) => {
                 let path = std::env::var_os("PATH").unwrap_or_default();
                 let found = std::env::split_paths(&path)
@@ -138,6 +149,7 @@ impl fmt::Display for Requirement {
             Self::Kernel(major, minor) => write!(f, "Linux {major}.{minor}"),
             Self::Cap(name) => write!(f, "the capability {name}"),
             Self::Program(name) => write!(f, "the program {name}"),
+            Self::File(path) => write!(f, "the file {path}"),
         }
     }
 }
@@ -239,8 +251,8 @@ pub fn is_missing(test: &str, requirement: &Requirement) -> bool {
 /// States in a test's first line what it needs; a test whose host lacks it is skipped, visibly.
 ///
 /// Understands `root`, `cgroup2`, `controller("memory")`, `netns`, `userns`, `overlay`,
-/// `kernel(6, 5)`, `cap("SYS_RESOURCE")` and `program("busybox")`: the constructors of
-/// [`Requirement`].
+/// `kernel(6, 5)`, `cap("SYS_RESOURCE")`, `program("busybox")` and `file("/dev/fuse")`: the
+/// constructors of [`Requirement`].
 ///
 /// A skip prints `SKIP <test>: needs <what>: <why>` on stderr and appends the same line to the file
 /// named by `PODRUN_SKIP_LOG`; with `PODRUN_REQUIRE_ALL=1` it is a failure instead, so that a green
