@@ -33,7 +33,6 @@ fn make_root_file_system() -> Result<(), String> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "explains the skip")]
 fn redis_of_debian_answers_the_second_container() {
     require!(root, cgroup2, overlay, program("busybox"));
     if let Err(why) = make_root_file_system() {

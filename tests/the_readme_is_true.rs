@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use common::{Podrun, Running};
-use podrun_testkit::{busybox_image_named, podrun_bin, require};
+use podrun_testkit::{busybox_image_named, cgroup2_mount, podrun_bin, require};
 
 const README: &str = include_str!("../README.md");
 const IMAGE: &str = "localhost/busybox:demo";
@@ -30,6 +30,17 @@ fn commands() -> Vec<Vec<&'static str>> {
         .collect()
 }
 
+/// Returns the lines of the console as columns, of which the last one differs from time to time.
+fn shown() -> Vec<Vec<&'static str>> {
+    blocks("console").into_iter().flat_map(str::lines).map(without_age).collect()
+}
+
+fn without_age(row: &str) -> Vec<&str> {
+    let mut columns: Vec<_> = row.split_whitespace().collect();
+    columns.pop();
+    columns
+}
+
 fn pod() -> &'static str {
     let [pod] = blocks("yaml")[..] else { panic!("one Pod") };
     pod
@@ -41,6 +52,21 @@ fn the_pod_is_valid() {
     let [parsed] = &manifest.pods[..] else { panic!("one Pod") };
     assert_eq!(parsed.pod.meta.name, "web");
     assert!(parsed.pod.spec.all_containers().all(|(_, container)| container.image == IMAGE));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the program under test")]
+fn a_plan_needs_neither_rights_nor_a_state_directory() {
+    // To be readable is enough here, so `cgroup2` would ask for too much.
+    let mount = cgroup2_mount().unwrap_or_else(|| "a cgroup2 mount".into());
+    require!(file(&mount.display().to_string()));
+    let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/readme.yaml");
+    fs::write(path, pod()).expect("a writable directory");
+    let mut command = Command::new(podrun_bin());
+    let plan = command.args(["--root", "/nonexistent", "plan", path]).output().expect("podrun is built");
+    let text = String::from_utf8_lossy(&plan.stdout);
+    assert!(text.contains("target: /www"), "{text}{}", String::from_utf8_lossy(&plan.stderr));
+    assert!(!fs::exists("/nonexistent").expect("readable"));
 }
 
 #[test]
@@ -77,21 +103,16 @@ fn following_it_from_top_to_bottom_works() {
                 run.kill();
                 start(&["delete", "pod", "web", "--grace-period=0", "--force"]).finish().ok();
             }
-            ["logs", .., "-f"] => {
-                let text = start(&arguments).finish().ok();
-                assert_eq!(text, "hello from web\n");
-            }
-            _ => {
-                let text = start(&arguments).finish().ok();
-                match arguments[..] {
-                    ["get", "pods"] => {
-                        let header: Vec<_> =
-                            text.lines().next().unwrap_or_default().split_whitespace().collect();
-                        assert_eq!(header, ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]);
-                    }
-                    ["plan", ..] => assert!(text.contains("web"), "{text}"),
-                    _ => {}
+            ["get", "pods"] => {
+                podrun.wait_exit("web", "client");
+                let table = start(&arguments).finish().ok();
+                for row in table.lines().map(without_age) {
+                    assert!(shown().contains(&row), "{row:?}");
                 }
+            }
+            ["logs", .., "-f"] => assert_eq!(start(&arguments).finish().ok(), "hello from web\n"),
+            _ => {
+                start(&arguments).finish().ok();
             }
         }
     }

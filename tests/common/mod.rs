@@ -1,9 +1,5 @@
 //! What the end-to-end tests share: a podrun with a state directory of its own, and Pods in few words.
 
-#![expect(
-    clippy::allow_attributes,
-    reason = "a program that uses everything would not fulfil an expectation"
-)]
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 pub(crate) mod cgroup;
