@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-use seccompiler::sock_filter;
+use libc::sock_filter;
 
 fn done(result: c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -21,8 +21,7 @@ pub(crate) fn join_new_session_keyring() -> io::Result<()> {
 
 pub(crate) fn install_filter(program: &[sock_filter]) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // seccompiler's sock_filter is the kernel's, declared anew only to derive traits.
-    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     let pointer = ptr::from_ref(&program);
     // SAFETY: the kernel copies `len` instructions from a live slice, and writes nothing.
     done(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, pointer) })

@@ -179,3 +179,96 @@ pub fn is_plain_name(name: &str) -> bool {
 pub fn components(path: &str) -> impl Iterator<Item = &OsStr> {
     path.split('/').filter(|part| !matches!(*part, "" | ".")).map(|part| OsStr::from_bytes(part.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+
+    use podrun_testkit::TempRoot;
+
+    use super::*;
+
+    const DIR: Mode = Mode::S_IRWXU;
+
+    #[test]
+    fn what_is_made_is_made_inside_whatever_links_say() {
+        let temp = TempRoot::new();
+        let root = temp.path().join("root");
+        fs::create_dir(&root).expect("mkdir");
+        fs::write(root.join("file"), "").expect("write");
+        for (name, target) in [
+            ("absolute", "/made/by/absolute"),
+            ("up", "../../../made/by/up"),
+            ("outside", "/../../outside"),
+            ("chain", "absolute/more"),
+            ("loop", "loop"),
+            ("ping", "pong/x"),
+            ("pong", "ping/x"),
+        ] {
+            symlink(target, root.join(name)).expect("symlink");
+        }
+        let dir = File::open(&root).expect("open");
+        let table = [
+            ("/a/b", Ok("a/b")),
+            ("a//./b", Ok("a/b")),
+            ("/absolute", Ok("made/by/absolute")),
+            ("/up/x", Ok("made/by/up/x")),
+            ("/outside/x", Ok("outside/x")),
+            ("/chain", Ok("made/by/absolute/more")),
+            ("/../../escaped", Ok("escaped")),
+            ("/", Ok("")),
+            ("/file", Err(libc::ENOTDIR)),
+            ("/file/x", Err(libc::ENOTDIR)),
+            ("/loop", Err(libc::ELOOP)),
+            ("/ping", Err(libc::ELOOP)),
+        ];
+        for (path, expected) in table {
+            let made = make_dir(dir.as_fd(), Path::new(path), DIR);
+            let made = made.map(|_| ()).map_err(|error| error.raw_os_error());
+            assert_eq!(made, expected.map(|_| ()).map_err(Some), "{path}");
+            if let Ok(inside) = expected {
+                assert!(root.join(inside).is_dir(), "{path} is {inside}");
+            }
+        }
+        make_file(dir.as_fd(), Path::new("/up/new/file")).expect("made");
+        assert!(root.join("made/by/up/new/file").is_file());
+        let names: Vec<_> =
+            fs::read_dir(temp.path()).expect("there").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(names, ["root"], "nothing was made outside");
+        temp.close();
+    }
+
+    #[test]
+    fn plain_directories_are_not_reached_through_links() {
+        let temp = TempRoot::new();
+        symlink("/tmp", temp.path().join("link")).expect("symlink");
+        fs::write(temp.path().join("file"), "").expect("write");
+        let dir = File::open(temp.path()).expect("open");
+        let table = [
+            ("/proc", None),
+            ("new/er", None),
+            ("/link", Some(libc::ELOOP)),
+            ("/link/x", Some(libc::ELOOP)),
+            ("file", Some(libc::ENOTDIR)),
+            ("../up", Some(libc::EXDEV)),
+        ];
+        for (path, expected) in table {
+            let errno =
+                make_plain_dir(dir.as_fd(), Path::new(path)).err().and_then(|error| error.raw_os_error());
+            assert_eq!(errno, expected, "{path}");
+        }
+        temp.close();
+    }
+
+    #[test]
+    fn names_and_components() {
+        for (name, plain) in
+            [("a", true), ("..", false), (".", false), ("", false), ("a/b", false), ("a\0", false)]
+        {
+            assert_eq!(is_plain_name(name), plain, "{name:?}");
+        }
+        assert_eq!(components("//a/./b/").collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(components("/").count(), 0);
+    }
+}

@@ -222,12 +222,8 @@ impl Init {
 
     fn spawn(&mut self, request: &StartRequest, fds: Vec<OwnedFd>) -> Result<Container, Failure> {
         let security = &request.setup.security;
-        let filter = if security.seccomp && !security.privileged {
-            let compiled = self.filters.filter(security.capabilities);
-            Some(compiled.map_err(|message| Failure { stage: Stage::Security, errno: 0, message })?)
-        } else {
-            None
-        };
+        let filtered = security.seccomp && !security.privileged;
+        let filter = filtered.then(|| self.filters.filter(security.capabilities));
         // SAFETY: this is init, which has one thread.
         let (spawned, log) = unsafe { spawn(request, fds, filter) }?;
         self.serial += 1;

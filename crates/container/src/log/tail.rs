@@ -58,7 +58,8 @@ mod tests {
 
     #[test]
     fn entries_are_parsed_as_the_kubelet_does() {
-        let table: [(&str, Option<(&str, bool, &str)>); 8] = [
+        type Parts<'a> = Option<(&'a str, bool, &'a str)>;
+        let table: [(&str, Parts<'_>); 8] = [
             ("T stdout F content", Some(("stdout", false, "content"))),
             ("T stderr P  two  spaces \n", Some(("stderr", true, " two  spaces "))),
             ("T stdout F:later x", Some(("stdout", false, "x"))),

@@ -125,14 +125,14 @@ pub(super) const ALLOWED_BY_KERNEL: &[c_long] = &[URETPROBE];
 pub(super) const ALLOWED_BY_KERNEL: &[c_long] = &[];
 
 /// Execution domains that `personality(2)` may be asked for; the last one asks for nothing.
-pub(super) const PERSONALITIES: [u64; 5] = [0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
+pub(super) const PERSONALITIES: [u32; 5] = [0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// Namespace flags of `clone(2)`, which need `CAP_SYS_ADMIN`: NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
-pub(super) const CLONE_NAMESPACES: u64 = 0x7E02_0000;
+pub(super) const CLONE_NAMESPACES: u32 = 0x7E02_0000;
 
 /// Address families that `socket(2)` refuses: the kernel's crypto interface, a large surface that nobody needs, and
 /// sockets to the hypervisor, which no namespace separates.
-pub(super) const REFUSED_FAMILIES: [i32; 2] = [libc::AF_ALG, libc::AF_VSOCK];
+pub(super) const REFUSED_FAMILIES: [u32; 2] = [libc::AF_ALG.cast_unsigned(), libc::AF_VSOCK.cast_unsigned()];
 
 /// Capability numbers of `linux/capability.h`.
 pub(super) mod cap {

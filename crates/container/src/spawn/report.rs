@@ -50,7 +50,7 @@ impl ReportReader {
         loop {
             match self.pipe.read(&mut chunk) {
                 Ok(count) if count > 0 && self.text.len() < MAX => {
-                    self.text.extend_from_slice(&chunk[..count])
+                    self.text.extend_from_slice(&chunk[..count]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -68,8 +68,8 @@ impl AsFd for ReportReader {
 
 /// The last report counts: a failure to execute comes after `Ready`.
 fn outcome(text: &[u8]) -> Report {
-    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.last().and_then(|line| serde_json::from_slice(line).ok()).unwrap_or_else(|| {
+    let mut lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.next_back().and_then(|line| serde_json::from_slice(line).ok()).unwrap_or_else(|| {
         let message = "the process ended before the program was executed".to_owned();
         Report::Failed(Failure { stage: Stage::Process, errno: 0, message })
     })

@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn users_of_the_image() {
-        let table: [(&str, Result<(u32, u32, &[u32]), &str>); 19] = [
+        type Found<'a> = Result<(u32, u32, &'a [u32]), &'a str>;
+        let table: [(&str, Found<'_>); 19] = [
             ("", Ok((0, 0, &[0]))),
             ("root", Ok((0, 0, &[0]))),
             ("app", Ok((1000, 1001, &[1001, 50, 63]))),

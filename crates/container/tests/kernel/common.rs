@@ -177,15 +177,13 @@ impl Pod {
 
     pub(crate) fn try_start(&mut self, setup: &ContainerSetup) -> Result<Started, StartFailed> {
         self.request_start(setup);
-        loop {
-            match self.event() {
-                InitEvent::Started { started, process } if started.id == setup.id => {
-                    assert!(process.is_some(), "its pidfd comes along");
-                    return Ok(started);
-                }
-                InitEvent::StartFailed(failed) if failed.id == setup.id => return Err(failed),
-                other => panic!("{other:?}"),
+        match self.event() {
+            InitEvent::Started { started, process } if started.id == setup.id => {
+                assert!(process.is_some(), "its pidfd comes along");
+                Ok(started)
             }
+            InitEvent::StartFailed(failed) if failed.id == setup.id => Err(failed),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -252,6 +250,7 @@ impl Pod {
 }
 
 impl Drop for Pod {
+    #[expect(clippy::print_stdout, reason = "the test has failed, and this may say why")]
     fn drop(&mut self) {
         // After a failed test nothing may go on running; its message is the one to read.
         if std::thread::panicking() {
@@ -292,6 +291,10 @@ pub(crate) fn content(log: &str) -> String {
 }
 
 /// Waits until something is true that no event tells of.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "files, cgroups and the other end of a socket are looked at in turn"
+)]
 pub(crate) fn eventually(what: &str, mut test: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !test() {

@@ -18,8 +18,9 @@ use crate::sys;
 /// Descriptors that one packet can carry: `SCM_MAX_FD` of the kernel.
 pub const MAX_FDS: usize = 253;
 
-/// Longer messages travel in a memfd: the socket's buffer, which the host may keep small, must hold a whole packet.
-const MAX_INLINE: usize = 64 * 1024;
+/// Longer messages travel in a memfd: the socket's buffer, which the host may keep small, must hold a whole packet. The
+/// usual ones have 1 to 6 KiB, and an init should stay small.
+const MAX_INLINE: usize = 16 * 1024;
 
 /// A supervisor's patience with an init that does not read. Init always does, so this is for one that is stopped.
 const SEND_TIMEOUT_MS: u16 = 10_000;
@@ -121,7 +122,10 @@ impl Channel {
     /// `EAGAIN` if nothing is there and the socket is non-blocking, `ECONNRESET` if the peer is gone with messages
     /// unread, `InvalidData` for a message that cannot be understood. Its descriptors are closed.
     pub fn recv<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        self.buffer.resize(MAX_INLINE, 0);
+        if self.buffer.is_empty() {
+            // Zeroed memory costs nothing until it is used.
+            self.buffer = vec![0; MAX_INLINE];
+        }
         let (length, mut fds, flags) = self.receive()?;
         if length == 0 && fds.is_empty() {
             return Ok(None);
