@@ -345,15 +345,7 @@ mod tests {
                 finished_at: Some(Timestamp::from_unix_seconds(second)),
                 container_id: String::new(),
             }),
-            last_state: None,
-            ready: false,
-            started: false,
-            restart_count: 0,
-            image: String::new(),
-            image_id: String::new(),
-            container_id: String::new(),
-            volume_mounts: Vec::new(),
-            user: None,
+            ..ContainerStatus::default()
         }
     }
 

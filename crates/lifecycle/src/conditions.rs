@@ -108,15 +108,8 @@ mod tests {
         ContainerStatus {
             name: name.to_owned(),
             state: ContainerState::Waiting { reason: "ContainerCreating".to_owned(), message: None },
-            last_state: None,
             ready,
-            started: false,
-            restart_count: 0,
-            image: String::new(),
-            image_id: String::new(),
-            container_id: String::new(),
-            volume_mounts: Vec::new(),
-            user: None,
+            ..ContainerStatus::default()
         }
     }
 

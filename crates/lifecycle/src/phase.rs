@@ -105,19 +105,7 @@ mod tests {
                 "b1" => (waiting(), Some(end(1))),
                 code => (ContainerState::Terminated(end(code.parse().expect("a code"))), None),
             };
-            ContainerStatus {
-                name: String::new(),
-                state,
-                last_state,
-                ready: false,
-                started: false,
-                restart_count: 0,
-                image: String::new(),
-                image_id: String::new(),
-                container_id: String::new(),
-                volume_mounts: Vec::new(),
-                user: None,
-            }
+            ContainerStatus { state, last_state, ..ContainerStatus::default() }
         };
         text.split_whitespace().map(one).collect()
     }

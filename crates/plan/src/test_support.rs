@@ -1,11 +1,6 @@
 //! Pods and hosts to test with.
 
-use std::time::Duration;
-
-use podrun_spec::model::{
-    Container, ContainerSecurity, Meta, MountPropagation, Pod, PodSecurity, PodSpec, PullPolicy, QosClass,
-    RecursiveReadOnly, Resources, RestartPolicy, TerminationMessagePolicy, VolumeMount,
-};
+use podrun_spec::model::{Container, MountPropagation, Pod, RecursiveReadOnly, VolumeMount};
 use podrun_spec::quantity::Quantity;
 
 use crate::facts::{CgroupFacts, ControllerFact, HostFacts, UnenforcedLimits};
@@ -46,56 +41,17 @@ pub(crate) fn hybrid_host(policy: UnenforcedLimits) -> HostFacts {
 
 /// A BestEffort Pod with one container, `c`.
 pub(crate) fn pod(name: &str) -> Pod {
-    Pod {
-        meta: Meta {
-            name: name.to_owned(),
-            namespace: "default".to_owned(),
-            uid: "7f3c".to_owned(),
-            generation: 1,
-            ..Meta::default()
-        },
-        spec: PodSpec {
-            init_containers: Vec::new(),
-            containers: vec![container("c")],
-            volumes: Vec::new(),
-            restart_policy: RestartPolicy::Always,
-            termination_grace_period: Duration::from_secs(30),
-            host_network: false,
-            host_pid: false,
-            host_ipc: false,
-            share_process_namespace: false,
-            hostname: None,
-            subdomain: None,
-            hostname_override: None,
-            set_hostname_as_fqdn: false,
-            node_name: None,
-            service_account_name: String::new(),
-            security: PodSecurity::default(),
-            resources: Resources::default(),
-            overhead: std::collections::BTreeMap::new(),
-            qos_class: QosClass::BestEffort,
-            priority: 0,
-        },
-    }
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: p},
+                 spec: {containers: [{name: c, image: 'busybox:1.36'}]}}";
+    let mut pod = podrun_spec::parse("test.yaml", text).unwrap().pods.remove(0).pod;
+    // Not in the text, so that tests may try names that are not valid.
+    name.clone_into(&mut pod.meta.name);
+    pod.meta.uid = "7f3c".to_owned();
+    pod
 }
 
 pub(crate) fn container(name: &str) -> Container {
-    Container {
-        name: name.to_owned(),
-        image: "busybox:1.36".to_owned(),
-        pull_policy: PullPolicy::IfNotPresent,
-        command: Vec::new(),
-        args: Vec::new(),
-        working_dir: None,
-        ports: Vec::new(),
-        env_from: Vec::new(),
-        env: Vec::new(),
-        resources: Resources::default(),
-        volume_mounts: Vec::new(),
-        termination_message_path: "/dev/termination-log".to_owned(),
-        termination_message_policy: TerminationMessagePolicy::File,
-        security: ContainerSecurity::default(),
-    }
+    Container { name: name.to_owned(), ..pod("p").spec.containers.remove(0) }
 }
 
 pub(crate) fn mount(volume: &str, path: &str) -> VolumeMount {

@@ -1,13 +1,11 @@
 //! Pods for tests and a machine under a clock that the test moves.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use podrun_lifecycle::{Action, ExitStatus, Input, Machine, Now, PodEvent, StartFailure};
-use podrun_spec::model::{
-    Container, ContainerSecurity, Meta, MountPropagation, Pod, PodSecurity, PodSpec, PullPolicy, QosClass,
-    RecursiveReadOnly, Resources, RestartPolicy, TerminationMessagePolicy, VolumeMount,
-};
+use podrun_spec::model::{Container, MountPropagation, Pod, RecursiveReadOnly, RestartPolicy, VolumeMount};
 use podrun_spec::status::{PodStatus, UserStatus};
 use podrun_spec::time::Timestamp;
 
@@ -15,22 +13,7 @@ use podrun_spec::time::Timestamp;
 pub const EPOCH: i64 = 1_800_000_000;
 
 pub fn container(name: &str) -> Container {
-    Container {
-        name: name.to_owned(),
-        image: "localhost/test:1".to_owned(),
-        pull_policy: PullPolicy::IfNotPresent,
-        command: Vec::new(),
-        args: Vec::new(),
-        working_dir: None,
-        ports: Vec::new(),
-        env_from: Vec::new(),
-        env: Vec::new(),
-        resources: Resources::default(),
-        volume_mounts: Vec::new(),
-        termination_message_path: "/dev/termination-log".to_owned(),
-        termination_message_policy: TerminationMessagePolicy::File,
-        security: ContainerSecurity::default(),
-    }
+    Container { name: name.to_owned(), ..parsed().spec.containers.remove(0) }
 }
 
 pub fn mount(name: &str, path: &str) -> VolumeMount {
@@ -47,37 +30,20 @@ pub fn mount(name: &str, path: &str) -> VolumeMount {
 
 /// Returns a Pod with these init and regular containers.
 pub fn pod(policy: RestartPolicy, init: &[&str], regular: &[&str]) -> Pod {
-    Pod {
-        meta: Meta {
-            name: "p".to_owned(),
-            namespace: "default".to_owned(),
-            uid: "UID".to_owned(),
-            generation: 1,
-            ..Meta::default()
-        },
-        spec: PodSpec {
-            init_containers: init.iter().map(|n| container(n)).collect(),
-            containers: regular.iter().map(|n| container(n)).collect(),
-            volumes: Vec::new(),
-            restart_policy: policy,
-            termination_grace_period: Duration::from_secs(30),
-            host_network: false,
-            host_pid: false,
-            host_ipc: false,
-            share_process_namespace: false,
-            hostname: None,
-            subdomain: None,
-            hostname_override: None,
-            set_hostname_as_fqdn: false,
-            node_name: None,
-            service_account_name: "default".to_owned(),
-            security: PodSecurity::default(),
-            resources: Resources::default(),
-            overhead: podrun_spec::model::ResourceList::default(),
-            qos_class: QosClass::BestEffort,
-            priority: 0,
-        },
-    }
+    let mut pod = parsed();
+    "UID".clone_into(&mut pod.meta.uid);
+    pod.spec.init_containers = init.iter().map(|n| container(n)).collect();
+    pod.spec.containers = regular.iter().map(|n| container(n)).collect();
+    pod.spec.restart_policy = policy;
+    pod
+}
+
+fn parsed() -> Pod {
+    const TEXT: &str = "{apiVersion: v1, kind: Pod, metadata: {name: p},
+                         spec: {containers: [{name: c, image: 'localhost/test:1'}]}}";
+    static POD: LazyLock<Pod> =
+        LazyLock::new(|| podrun_spec::parse("test.yaml", TEXT).expect("a valid Pod").pods.remove(0).pod);
+    POD.clone()
 }
 
 pub fn user() -> UserStatus {

@@ -84,7 +84,7 @@ pub struct Condition {
 }
 
 /// An entry of `status.containerStatuses[]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerStatus {
     /// The container's name.
     pub name: String,
@@ -127,6 +127,13 @@ pub enum ContainerState {
     },
     /// Ended.
     Terminated(Terminated),
+}
+
+/// What has not begun is waiting, as in the API.
+impl Default for ContainerState {
+    fn default() -> Self {
+        Self::Waiting { reason: String::new(), message: None }
+    }
 }
 
 /// How a run of a container ended.
