@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use podrun_engine::{Engine, Paths, PidsLimit, PodOptions};
+use podrun_engine::{Engine, Paths, PidsLimit, PodOptions, PodView};
 use podrun_plan::facts::UnenforcedLimits;
 use podrun_spec::Manifest;
 
@@ -39,10 +39,23 @@ fn init_program() -> Result<PathBuf, CommandError> {
 /// A Pod for which that fails shows as Unknown, which is no reason not to show the others.
 pub(crate) fn revive(engine: &Engine) {
     if nix::unistd::geteuid().is_root()
-        && let Err(error) = engine.revive()
+        && let Err(errors) = engine.revive()
     {
-        report::warning(&report::chain(&error));
+        errors.iter().for_each(|error| report::warning(&report::chain(error)));
     }
+}
+
+/// Returns all Pods that can be read, and tells of the others: a broken one hides nothing.
+pub(crate) fn pods(engine: &Engine) -> Result<Vec<PodView>, CommandError> {
+    let pods = engine.pods()?;
+    for fault in &pods.faults {
+        let way_out = match &fault.name {
+            Some((namespace, name)) => format!("podrun delete pod {name} -n {namespace} --force"),
+            None => format!("podrun delete pod {} --force", fault.uid),
+        };
+        report::warning(&format!("{}: `{way_out}` removes the pod", report::chain(&fault.error)));
+    }
+    Ok(pods.views)
 }
 
 /// Reads a manifest; `-` is standard input.

@@ -55,7 +55,7 @@ impl CommandError {
         match self {
             Self::Manifest(_) => Code::Invalid,
             Self::Engine(Error::Unplannable { .. }) => Code::Invalid,
-            Self::Engine(Error::NotFound { .. }) => Code::NotFound,
+            Self::Engine(Error::NotFound { .. } | Error::Gone { .. }) => Code::NotFound,
             Self::Engine(Error::AlreadyExists { .. }) => Code::Conflict,
             Self::Engine(_) => Code::Engine,
             Self::Image(error) => image_code(error),
@@ -84,6 +84,9 @@ impl CommandError {
             }
             Self::Engine(error) if denied(error) && !nix::unistd::geteuid().is_root() => {
                 Some("podrun needs root for this; --root DIR moves its state".to_owned())
+            }
+            Self::Engine(Error::Corrupt { .. } | Error::SupervisorEnded { .. }) => {
+                Some("podrun delete pod NAME --force removes a pod whose state cannot be read".to_owned())
             }
             Self::Image(podrun_image::Error::NameTaken { .. }) => {
                 Some("--replace gives the name to the new image".to_owned())

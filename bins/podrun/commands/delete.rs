@@ -1,7 +1,7 @@
 //! `podrun delete`: end Pods and remove everything of them.
 
 use std::os::fd::AsFd as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anstream::println;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,6 +11,13 @@ use crate::cli::{DeleteArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
 use crate::report::{self, CommandError, CommandResult};
+
+/// How long others may keep a Pod busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often to look meanwhile.
+const INTERVAL: Duration = Duration::from_millis(5);
+/// So many supervisors may die while they end the same Pod.
+const SUPERVISORS: u32 = 16;
 
 pub(crate) fn run(global: &Global, args: &DeleteArgs) -> CommandResult {
     let engine = context::engine(global)?;
@@ -23,22 +30,25 @@ pub(crate) fn run(global: &Global, args: &DeleteArgs) -> CommandResult {
     let mut failed: Option<CommandError> = None;
     let mut waiting = Vec::new();
     // All are told before the first is waited for: they end side by side.
-    for (namespace, name) in wanted(global, args, &engine)? {
-        match begin(&engine, &namespace, &name, grace) {
-            Ok(begun) => waiting.push((name, begun)),
+    engine.sweep()?;
+    let wanted = wanted(global, args, &engine)?;
+    for (namespace, name) in &wanted {
+        let wish = Wish { namespace, name, uid: None, grace, force: args.force };
+        match begin(&engine, &wish) {
+            Ok(begun) => waiting.push((wish, begun)),
             Err(Error::NotFound { .. }) if args.ignore_not_found => {}
             Err(error) => report_and_go_on(error.into(), &mut failed, global),
         }
     }
-    for (name, begun) in waiting {
+    for (wish, begun) in waiting {
         if let Begun::Told(client) = begun
             && args.wait
-            && let Err(error) = finish(&engine, client, &name, deadline)
+            && let Err(error) = finish(&engine, client, &wish, deadline)
         {
             report_and_go_on(error, &mut failed, global);
             continue;
         }
-        println!("pod \"{name}\" deleted");
+        println!("pod \"{}\" deleted", wish.name);
     }
     failed.map_or(Ok(Code::Ok), Err)
 }
@@ -56,11 +66,17 @@ fn wanted(
     engine: &Engine,
 ) -> Result<Vec<(String, String)>, CommandError> {
     if args.all {
-        let pods = engine.pods()?.into_iter().map(|view| view.pod.meta);
-        return Ok(pods
-            .filter(|meta| meta.namespace == global.namespace)
-            .map(|m| (m.namespace, m.name))
-            .collect());
+        let pods = engine.pods()?;
+        let named = pods.views.into_iter().map(|view| (view.pod.meta.namespace, view.pod.meta.name));
+        let mut wanted: Vec<_> = named.filter(|(namespace, _)| *namespace == global.namespace).collect();
+        for fault in pods.faults {
+            // One that has lost its name goes by its UID.
+            let name = fault.name.unwrap_or_else(|| (global.namespace.clone(), fault.uid));
+            if name.0 == global.namespace && !wanted.contains(&name) {
+                wanted.push(name);
+            }
+        }
+        return Ok(wanted);
     }
     if let Some(file) = &args.file {
         let manifest = context::manifest_with_pods(file)?;
@@ -83,70 +99,104 @@ enum Begun {
     Done,
 }
 
-fn begin(engine: &Engine, namespace: &str, name: &str, grace: Option<u64>) -> Result<Begun, Error> {
-    let view = engine.pod(namespace, name)?;
+/// What is to be deleted, and how.
+#[derive(Clone, Copy)]
+struct Wish<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    /// Once it is known which Pod it is: another one of that name is not meant.
+    uid: Option<&'a str>,
+    grace: Option<u64>,
+    force: bool,
+}
+
+/// Asks the supervisor to end the Pod, or removes one that has ended.
+///
+/// Others may be about the same at the same time, and every process may be killed: the Pod is looked at again until it
+/// is gone or somebody has taken the wish.
+fn begin(engine: &Engine, wish: &Wish<'_>) -> Result<Begun, Error> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut uid = wish.uid.map(str::to_owned);
+    loop {
+        let view = match engine.pod(wish.namespace, wish.name) {
+            Err(Error::NotFound { .. }) if uid.is_some() => return Ok(Begun::Done),
+            // Its name and UID are enough for this.
+            Err(error) if wish.force => engine.stand_in(wish.namespace, wish.name).map_err(|_| error)?,
+            view => view?,
+        };
+        let known = uid.get_or_insert_with(|| view.pod.meta.uid.clone());
+        if *known != view.pod.meta.uid {
+            return Ok(Begun::Done);
+        }
+        match try_once(engine, &view, wish) {
+            Err(Error::Unreachable { .. } | Error::Busy { .. } | Error::Gone { .. })
+                if Instant::now() < deadline =>
+            {
+                pause();
+            }
+            begun => return begun,
+        }
+    }
+}
+
+fn try_once(engine: &Engine, view: &PodView, wish: &Wish<'_>) -> Result<Begun, Error> {
     if view.published.status.phase.is_terminal() && !view.supervised {
-        engine.remove(&view)?;
+        engine.remove(view)?;
         return Ok(Begun::Done);
     }
-    let told = connect(engine, &view).and_then(|mut client| {
-        client.watch()?;
-        client.delete(grace)?;
-        Ok(client)
-    });
-    match told {
-        Ok(client) => Ok(Begun::Told(Box::new(client))),
-        // It ended while we spoke: there are records to remove, or nothing at all.
-        Err(error @ Error::Unreachable { .. }) => match engine.pod(namespace, name) {
-            Ok(now) if now.pod.meta.uid != view.pod.meta.uid => Ok(Begun::Done),
-            Ok(now) if now.published.status.phase.is_terminal() && !now.supervised => {
-                engine.remove(&now)?;
-                Ok(Begun::Done)
-            }
-            Err(Error::NotFound { .. }) => Ok(Begun::Done),
-            _ => Err(error),
-        },
-        Err(error) => Err(error),
-    }
-}
-
-/// Connects to the supervisor, after starting one where it is missing: only it knows how to end a Pod gracefully.
-fn connect(engine: &Engine, view: &PodView) -> Result<Client, Error> {
+    // Only a supervisor knows how to end a Pod gracefully.
     if !view.supervised {
-        engine.launch(&view.pod.meta.uid)?;
+        match engine.launch(&view.pod.meta.uid) {
+            // What it needs to know cannot be read.
+            Err(Error::SupervisorEnded { .. }) if wish.force => {
+                engine.remove(view)?;
+                return Ok(Begun::Done);
+            }
+            launched => launched?,
+        }
     }
-    engine.connect(&view.pod)
+    let mut client = engine.connect(&view.pod)?;
+    client.watch()?;
+    client.delete(wish.grace)?;
+    Ok(Begun::Told(Box::new(client)))
 }
 
+#[expect(clippy::disallowed_methods, reason = "no event tells that another process is done with a Pod")]
+fn pause() {
+    std::thread::sleep(INTERVAL);
+}
+
+/// Waits until the Pod is gone. If its supervisor dies meanwhile, the next one is asked.
 fn finish(
     engine: &Engine,
     mut client: Box<Client>,
-    name: &str,
+    wish: &Wish<'_>,
     deadline: Option<Instant>,
 ) -> Result<(), CommandError> {
+    let uid = client.pod().1.to_owned();
+    let wish = Wish { uid: Some(&uid), ..*wish };
+    let mut lives = SUPERVISORS;
     loop {
         if !client.has_buffered() {
-            wait(&client, name, deadline)?;
+            wait(&client, wish.name, deadline)?;
         }
         match client.next() {
             Ok(Some(Message::Finished { removed: true })) => return Ok(()),
-            Ok(Some(Message::Ended)) => client.drained()?,
-            // It had ended just before the wish came: what is left are its records.
+            // A supervisor that is gone by now is noticed at the next read.
+            Ok(Some(Message::Ended)) => drop(client.drained()),
             Ok(Some(Message::Finished { removed: false }) | None) | Err(_) => {
-                return remove_rest(engine, name, client.pod());
+                if lives == 0 {
+                    let message = format!("the supervisors of pod \"{}\" die again and again", wish.name);
+                    return Err(CommandError::new(Code::Engine, message));
+                }
+                lives -= 1;
+                match begin(engine, &wish)? {
+                    Begun::Told(next) => client = next,
+                    Begun::Done => return Ok(()),
+                }
             }
             Ok(Some(_)) => {}
         }
-    }
-}
-
-fn remove_rest(engine: &Engine, name: &str, namespace_and_uid: (&str, &str)) -> Result<(), CommandError> {
-    let (namespace, uid) = namespace_and_uid;
-    match engine.pod(namespace, name) {
-        Ok(view) if view.pod.meta.uid == uid => Ok(engine.remove(&view)?),
-        // Gone, or another Pod of the same name already.
-        Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 

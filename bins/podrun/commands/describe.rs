@@ -20,7 +20,7 @@ pub(crate) fn run(global: &Global, args: &DescribeArgs) -> CommandResult {
     context::revive(&engine);
     let names = context::pod_names(&args.what);
     let views = if names.is_empty() {
-        engine.pods()?.into_iter().filter(|v| v.pod.meta.namespace == global.namespace).collect()
+        context::pods(&engine)?.into_iter().filter(|v| v.pod.meta.namespace == global.namespace).collect()
     } else {
         names.iter().map(|name| engine.pod(&global.namespace, name)).collect::<Result<Vec<_>, _>>()?
     };

@@ -183,7 +183,10 @@ fn state(engine: &Engine) -> Finding {
     let paths = engine.paths();
     let place = format!("{} and {}", paths.run.display(), paths.data.display());
     match engine.pods() {
-        Ok(pods) => Finding::new("state", Verdict::Ok, format!("{place}, {} Pods", pods.len())),
+        Ok(pods) => match pods.faults.first() {
+            None => Finding::new("state", Verdict::Ok, format!("{place}, {} Pods", pods.views.len())),
+            Some(fault) => Finding::new("state", Verdict::Broken, chain(&fault.error)),
+        },
         Err(error) => Finding::new("state", Verdict::Broken, chain(&error)),
     }
 }

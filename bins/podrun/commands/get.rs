@@ -52,7 +52,7 @@ fn select(
     selector: &Selector,
 ) -> Result<Vec<PodView>, CommandError> {
     if names.is_empty() {
-        let mut views = engine.pods()?;
+        let mut views = context::pods(engine)?;
         views.retain(|view| {
             let meta = &view.pod.meta;
             (args.all_namespaces || meta.namespace == global.namespace) && selector.matches(&meta.labels)

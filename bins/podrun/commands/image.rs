@@ -153,7 +153,7 @@ fn remove(global: &Global, engine: &Engine, images: &[String], ignore_not_found:
 
 /// Returns the ids of the images of Pods that have not ended.
 fn used_images(engine: &Engine) -> Result<BTreeSet<String>, CommandError> {
-    let views = engine.pods()?.into_iter();
+    let views = context::pods(engine)?.into_iter();
     let live = views.filter(|view| view.supervised || !view.published.status.phase.is_terminal());
     Ok(live
         .flat_map(|view| {

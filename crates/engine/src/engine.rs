@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use podrun_image::Store;
 use podrun_plan::model::Plan;
@@ -14,9 +15,14 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::launch::fork_supervisor;
 use crate::paths::{Paths, create_private_dir};
-use crate::record::{PodOptions, PodView, Published, Records};
+use crate::record::{self, PodOptions, PodView, Published, Records};
 use crate::supervisor::{self, SupervisorLock};
 use crate::{clock, facts};
+
+/// How long a supervisor may take to begin or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often to look meanwhile.
+const INTERVAL: Duration = Duration::from_millis(2);
 
 /// What the files of a cgroup hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +88,6 @@ impl Engine {
         let created = clock::wall();
         let wire = wire.with_metadata(&pod.meta.uid, created, pod.meta.generation, None);
         let record = self.records.create(&pod, wire, objects, options, created)?;
-        create_private_dir(&self.paths.supervisor(&pod.meta.uid))?;
         Ok(PodView {
             pod,
             wire: record.pod,
@@ -95,85 +100,163 @@ impl Engine {
 
     /// Starts the supervisor of a Pod as a process of its own and returns when it has taken over.
     ///
-    /// The process is forked from this one, which must have a single thread.
+    /// The process is forked from this one, which must have a single thread. A Pod that has one already keeps it.
     ///
     /// # Errors
-    /// [`Error::Launch`] with EBUSY in a process with several threads; [`Error::SupervisorEnded`].
+    /// [`Error::Launch`] with EBUSY in a process with several threads; [`Error::SupervisorEnded`]; [`Error::Gone`].
     pub fn launch(&self, uid: &str) -> Result<()> {
-        create_private_dir(&self.paths.supervisor(uid))?;
+        let gone = || Error::Gone { uid: uid.to_owned() };
         let log = self.paths.pod_data(uid).join("supervisor.log");
-        let launched = fork_supervisor(&log, |ready| supervisor::run(&self.paths, &self.init, uid, ready));
-        match launched {
-            // Two looked after the Pod at the same time, and the other one was quicker.
-            Err(Error::SupervisorEnded { .. }) if SupervisorLock::is_held(&self.paths.supervisor(uid)) => {
-                Ok(())
-            }
+        match fork_supervisor(&log, |ready| supervisor::run(&self.paths, &self.init, uid, ready)) {
+            // It may have been removed at any moment of this, and then why it failed is not interesting.
+            Err(_) if !self.records.exists(uid) => Err(gone()),
             launched => launched,
         }
     }
 
-    /// Starts a supervisor for each Pod that should have one and has none.
+    /// Starts a supervisor for each Pod that should have one and has none, and removes what killed processes have left.
     ///
-    /// A supervisor may be killed at any instruction; the Pod goes on without it, and the next one takes over.
+    /// A supervisor may be killed at any instruction; the Pod goes on without it, and the next one takes over. Where it
+    /// was about to remove the Pod, that is done here.
     ///
     /// # Errors
-    /// As [`Engine::launch`], for the first Pod for which it fails.
-    pub fn revive(&self) -> Result<()> {
-        for view in self.pods()? {
-            if !view.supervised && !view.published.status.phase.is_terminal() {
-                self.launch(&view.pod.meta.uid)?;
+    /// [`Error::Revive`] for each Pod for which that fails, after all others; any errno of listing them.
+    pub fn revive(&self) -> std::result::Result<(), Vec<Error>> {
+        let mut errors = Vec::new();
+        match self.pods() {
+            Ok(pods) => {
+                let failed = |view: &PodView, source| Error::Revive {
+                    namespace: view.pod.meta.namespace.clone(),
+                    name: view.pod.meta.name.clone(),
+                    source: Box::new(source),
+                };
+                for view in pods.views.iter().filter(|view| !view.supervised) {
+                    let done = if !view.published.finished {
+                        self.launch(&view.pod.meta.uid)
+                    } else if view.published.deletion.is_some() || view.options.remove_when_finished {
+                        self.remove(view)
+                    } else {
+                        Ok(())
+                    };
+                    match done {
+                        // Somebody else is at it.
+                        Ok(()) | Err(Error::Gone { .. } | Error::Busy { .. }) => {}
+                        Err(error) => errors.push(failed(view, error)),
+                    }
+                }
             }
+            Err(error) => errors.push(error),
         }
-        Ok(())
+        errors.extend(self.records.sweep().err());
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Returns all Pods, sorted by namespace and name.
+    /// Removes what is about no Pod any more, left by processes that were killed while they made or removed one.
     ///
     /// # Errors
-    /// Any errno of reading a record; [`Error::Corrupt`].
-    pub fn pods(&self) -> Result<Vec<PodView>> {
-        let mut views = Vec::new();
+    /// Any errno of listing or removing.
+    pub fn sweep(&self) -> Result<()> {
+        self.records.sweep()
+    }
+
+    /// Returns all Pods, sorted by namespace and name, and those that cannot be read.
+    ///
+    /// # Errors
+    /// Any errno of listing them.
+    pub fn pods(&self) -> Result<Pods> {
+        let mut pods = Pods::default();
         for uid in self.records.uids()? {
-            match self.view(&uid) {
-                Ok(view) => views.push(view),
+            let fault = match self.view(&uid) {
+                Ok((view, fault)) => {
+                    pods.views.push(view);
+                    fault
+                }
                 // It was removed between the listing and the reading.
-                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+                Err(Error::Gone { .. }) => None,
+                Err(error) => Some(error),
+            };
+            pods.faults.extend(fault.map(|error| {
+                let name = self.records.name_of(&uid);
+                PodFault { uid, name, error }
+            }));
         }
-        views.sort_by(|a, b| {
+        pods.views.sort_by(|a, b| {
             (&a.pod.meta.namespace, &a.pod.meta.name).cmp(&(&b.pod.meta.namespace, &b.pod.meta.name))
         });
-        Ok(views)
+        Ok(pods)
     }
 
     /// Returns the Pod of that name.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; as [`Engine::pods`].
+    /// [`Error::NotFound`]; any errno of reading its record; [`Error::Corrupt`].
     pub fn pod(&self, namespace: &str, name: &str) -> Result<PodView> {
         let not_found = || Error::NotFound { namespace: namespace.to_owned(), name: name.to_owned() };
         let uid = self.records.uid_of(namespace, name)?.ok_or_else(not_found)?;
-        self.view(&uid)
+        match self.view(&uid) {
+            Err(Error::Gone { .. }) => Err(not_found()),
+            view => Ok(view?.0),
+        }
+    }
+
+    /// Returns what stands for a Pod whose record cannot be read: a Pod of that name and UID and with nothing else.
+    ///
+    /// That is enough to end it and to remove everything of it, since all names derive from the UID. A Pod that has lost
+    /// its name too goes by its UID.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn stand_in(&self, namespace: &str, name: &str) -> Result<PodView> {
+        let uid = match self.records.uid_of(namespace, name)? {
+            Some(uid) => uid,
+            None if self.records.exists(name) => name.to_owned(),
+            None => return Err(Error::NotFound { namespace: namespace.to_owned(), name: name.to_owned() }),
+        };
+        let supervised = SupervisorLock::is_held(&self.paths.supervisor(&uid));
+        record::stand_in(&self.paths, &uid, namespace, name, supervised)
     }
 
     /// Connects to the supervisor of a Pod.
     ///
+    /// One that holds the Pod's lock and has no socket is waited for: it is starting, or ending.
+    ///
     /// # Errors
     /// [`Error::Unreachable`] with ENOENT or ECONNREFUSED where there is none.
     pub fn connect(&self, pod: &Pod) -> Result<Client> {
-        Client::connect(&pod.meta, &self.paths.supervisor(&pod.meta.uid))
+        let run_dir = self.paths.supervisor(&pod.meta.uid);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // The lock is looked at first: a supervisor that has ended in between is seen to be gone the next time.
+            let held = SupervisorLock::is_held(&run_dir);
+            match Client::connect(&pod.meta, &run_dir) {
+                Err(Error::Unreachable { source, .. })
+                    if held && is_absent(&source) && Instant::now() < deadline =>
+                {
+                    pause();
+                }
+                connected => return connected,
+            }
+        }
     }
 
     /// Removes a Pod that has ended: what may be left of it in the kernel, then its records. May be repeated.
     ///
     /// # Errors
-    /// The first thing that could not be removed; the rest was tried all the same.
+    /// [`Error::Busy`] while it has a supervisor, or somebody else removes it; the first thing that could not be removed,
+    /// the rest was tried all the same.
     pub fn remove(&self, view: &PodView) -> Result<()> {
+        let run_dir = self.paths.supervisor(&view.pod.meta.uid);
         // Held to the end, so that no supervisor takes over a Pod that is being removed.
-        let _lock = SupervisorLock::acquire(&self.paths.supervisor(&view.pod.meta.uid))?;
-        supervisor::remove_kernel_objects(&self.paths, view)?;
-        self.records.remove(&view.pod)
+        let Some(_lock) = SupervisorLock::acquire(&run_dir)? else {
+            return Err(Error::Busy { name: view.pod.meta.name.clone() });
+        };
+        if self.records.exists(&view.pod.meta.uid) {
+            supervisor::remove_kernel_objects(&self.paths, view)?;
+            self.records.remove(&view.pod)
+        } else {
+            // Somebody was faster; only the lock that was just made is left.
+            record::remove_tree(&run_dir)
+        }
     }
 
     /// Returns the directory of a container's logs: one `<attempt>.log` for each start.
@@ -211,25 +294,68 @@ impl Engine {
             .collect()
     }
 
-    fn view(&self, uid: &str) -> Result<PodView> {
+    /// Returns a Pod, and what is wrong with its status where that cannot be read.
+    fn view(&self, uid: &str) -> Result<(PodView, Option<Error>)> {
         let record = self.records.load(uid)?;
         let path = self.paths.pod_data(uid).join("record.json");
         let pod = record.to_pod(&path)?;
         // The lock is looked at first: a supervisor publishes its last status before it lets go.
         let supervised = SupervisorLock::is_held(&self.paths.supervisor(uid));
-        let mut published = self.records.published(uid)?;
+        let (mut published, fault) = match self.records.published(uid) {
+            Ok(published) => (published, None),
+            Err(error) => (unknown(), Some(error)),
+        };
         if !supervised && !published.status.phase.is_terminal() {
             published.status.phase = Phase::Unknown;
         }
-        Ok(PodView {
+        let view = PodView {
             pod,
             wire: record.pod,
             created: record.created,
             options: record.options,
             published,
             supervised,
-        })
+        };
+        Ok((view, fault))
     }
+}
+
+/// All Pods.
+#[derive(Debug, Default)]
+pub struct Pods {
+    /// Those that can be read.
+    pub views: Vec<PodView>,
+    /// What could not be read of the others, or of some of them.
+    pub faults: Vec<PodFault>,
+}
+
+/// A Pod of which something cannot be read.
+#[derive(Debug)]
+pub struct PodFault {
+    /// Its UID.
+    pub uid: String,
+    /// Its namespace and name, where they are known.
+    pub name: Option<(String, String)>,
+    /// What cannot be read, and why.
+    pub error: Error,
+}
+
+fn unknown() -> Published {
+    let mut published = Published::default();
+    published.status.phase = Phase::Unknown;
+    published
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no event tells that a socket was bound or a lock was let go of"
+)]
+fn pause() {
+    std::thread::sleep(INTERVAL);
 }
 
 /// Returns a random UUID (RFC 9562, version 4).

@@ -36,6 +36,28 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// The Pod was removed meanwhile.
+    #[error("pod {uid} was removed meanwhile")]
+    Gone {
+        /// The Pod.
+        uid: String,
+    },
+    /// Another process is starting, ending or removing the Pod at this moment.
+    #[error("pod \"{name}\" is in use by another process")]
+    Busy {
+        /// The Pod.
+        name: String,
+    },
+    /// A Pod whose supervisor was killed could not get a new one.
+    #[error("look after pod \"{namespace}/{name}\"")]
+    Revive {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: Box<Error>,
+    },
     /// A file of state does not hold what it should.
     #[error("read state in {}", path.display())]
     Corrupt {

@@ -12,7 +12,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let engine = Engine::new(Paths::system(), "/usr/libexec/podrun-init".into());
-//! for view in engine.pods()? {
+//! for view in engine.pods()?.views {
 //!     println!("{} is {}", view.pod.meta.name, view.published.status.phase.as_str());
 //! }
 //! # Ok(())
@@ -32,7 +32,7 @@ mod record;
 mod supervisor;
 
 pub use client::Client;
-pub use engine::{CgroupReadBack, Engine};
+pub use engine::{CgroupReadBack, Engine, PodFault, Pods};
 pub use error::{Error, Result, chain};
 pub use events::EventRecord;
 pub use paths::Paths;

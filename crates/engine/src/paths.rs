@@ -1,11 +1,15 @@
 //! Where state is kept, and how its files are written.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+
+/// End of the name of a file that is being written.
+const TEMPORARY: &str = ".tmp";
 
 /// The two directories of state.
 ///
@@ -76,7 +80,7 @@ pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
 ///
 /// `durable` also waits for the disk, so that the text survives a crash of the machine.
 pub(crate) fn write_atomically(path: &Path, content: &[u8], durable: bool) -> Result<()> {
-    let tmp = path.with_extension("tmp");
+    let tmp = temporary(path);
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -95,6 +99,20 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8], durable: bool) -> Re
             .map_err(|source| Error::io("sync directory", dir, source))?;
     }
     Ok(())
+}
+
+/// Returns where the new text of a file is written. Names of Pods may hold dots, but none begins with one, so that the
+/// name cannot be another file's.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(TEMPORARY);
+    path.with_file_name(name)
+}
+
+/// Returns whether this is the name of a file whose writer was killed.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(TEMPORARY)
 }
 
 /// Opens a file that serves as a lock, and makes it if need be.
@@ -133,5 +151,16 @@ mod tests {
         write_atomically(&path, b"second", true).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn writing_a_file_leaves_one_of_a_similar_name_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (neighbour, path) = (dir.path().join("default_web.tmp"), dir.path().join("default_web.new"));
+        write_atomically(&neighbour, b"neighbour", false).unwrap();
+        write_atomically(&path, b"new", false).unwrap();
+        assert_eq!(fs::read(&neighbour).unwrap(), b"neighbour");
+        assert!(is_temporary(&temporary(&path).file_name().unwrap().to_string_lossy()));
+        assert!(!is_temporary("default_web.tmp"));
     }
 }

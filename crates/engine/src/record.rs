@@ -6,6 +6,14 @@
 //! <data>/pods/<uid>/status.json        status, events and deletion as last published
 //! <data>/pods/<uid>/state.json         the state machine, for a supervisor that takes over
 //! ```
+//!
+//! A Pod exists from the moment its `record.json` stands to the moment that file is removed. Everything else of podrun's
+//! own that is about a Pod without that file was left by a process that was killed while it made or removed the Pod;
+//! [`Records::sweep`] removes it.
+//!
+//! A `record.json` that cannot be read keeps its Pod: it is reported, hides no other, and its name and UID are enough
+//! to remove it. A `status.json` that cannot be read is reported and written again by the supervisor. A `state.json` that
+//! cannot be read keeps a new supervisor from taking over, since it would have to guess; the Pod can be removed.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,14 +21,14 @@ use std::path::{Path, PathBuf};
 use podrun_plan::facts::UnenforcedLimits;
 use podrun_spec::WirePod;
 use podrun_spec::model::{Object, Pod};
-use podrun_spec::status::PodStatus;
+use podrun_spec::status::{Phase, PodStatus};
 use podrun_spec::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::events::EventRecord;
-use crate::paths::{Paths, create_private_dir, open_lock, remove_file, write_atomically};
+use crate::paths::{Paths, create_private_dir, is_temporary, open_lock, remove_file, write_atomically};
 
 const VERSION: u32 = 1;
 
@@ -114,6 +122,9 @@ pub struct Published {
     pub deletion: Option<Deletion>,
     /// Events, the latest last.
     pub events: Vec<EventRecord>,
+    /// Nothing is left to do for the Pod: its supervisor has not died but ended.
+    #[serde(default)]
+    pub finished: bool,
 }
 
 /// A Pod with its record: what commands look at.
@@ -162,10 +173,10 @@ impl Records {
             Record { version: VERSION, uid: pod.meta.uid.clone(), created, options, pod: wire, objects };
         let dir = self.paths.pod_data(&record.uid);
         create_private_dir(&dir)?;
-        write_json(&dir.join("record.json"), &record, true)?;
-        let names = self.paths.data.join("names");
-        create_private_dir(&names)?;
+        create_private_dir(&self.paths.data.join("names"))?;
+        // The name comes first: a name without a Pod is free, while a Pod without its name could not be asked for.
         write_atomically(&self.name_path(namespace, name), record.uid.as_bytes(), true)?;
+        write_json(&dir.join("record.json"), &record, true)?;
         drop(lock);
         Ok(record)
     }
@@ -178,8 +189,24 @@ impl Records {
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::io("read", &path, source)),
         };
-        // A name whose record is gone was left by a removal that was cut short: it is free.
-        Ok(self.paths.pod_data(&uid).join("record.json").exists().then_some(uid))
+        // A name without a record was left by somebody who was killed: it is free.
+        Ok(self.exists(&uid).then_some(uid))
+    }
+
+    /// Returns the namespace and name under which a Pod was created, without its record.
+    pub(crate) fn name_of(&self, uid: &str) -> Option<(String, String)> {
+        let entries = fs::read_dir(self.paths.data.join("names")).ok()?.filter_map(std::result::Result::ok);
+        let mut named =
+            entries.filter(|entry| fs::read_to_string(entry.path()).is_ok_and(|text| text == uid));
+        let file = named.next()?.file_name();
+        let (namespace, name) = file.to_str()?.split_once('_')?;
+        Some((namespace.to_owned(), name.to_owned()))
+    }
+
+    /// Returns whether there is a Pod of that UID.
+    pub(crate) fn exists(&self, uid: &str) -> bool {
+        // What is no name of a directory leads elsewhere.
+        is_uid(uid) && self.paths.pod_data(uid).join("record.json").exists()
     }
 
     /// Returns the UIDs of all Pods.
@@ -193,8 +220,9 @@ impl Records {
         let mut uids = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|source| Error::io("list", &dir, source))?;
-            if entry.path().join("record.json").exists() {
-                uids.push(entry.file_name().to_string_lossy().into_owned());
+            let uid = entry.file_name().to_string_lossy().into_owned();
+            if self.exists(&uid) {
+                uids.push(uid);
             }
         }
         uids.sort();
@@ -203,8 +231,12 @@ impl Records {
 
     pub(crate) fn load(&self, uid: &str) -> Result<Record> {
         let path = self.paths.pod_data(uid).join("record.json");
-        read_json::<Record>(&path)?
-            .ok_or_else(|| Error::io("read", &path, std::io::Error::from(std::io::ErrorKind::NotFound)))
+        let record = read_json::<Record>(&path)?.ok_or_else(|| Error::Gone { uid: uid.to_owned() })?;
+        if record.uid == uid {
+            Ok(record)
+        } else {
+            Err(Error::corrupt(&path, format!("it is the record of Pod {}", record.uid)))
+        }
     }
 
     pub(crate) fn published(&self, uid: &str) -> Result<Published> {
@@ -220,16 +252,51 @@ impl Records {
         let lock = self.lock()?;
         let meta = &pod.meta;
         remove_tree(&self.paths.pod_logs(&meta.namespace, &meta.name, &meta.uid))?;
-        remove_tree(&self.paths.supervisor(&meta.uid))?;
-        // The record goes before its directory, so that a removal cut short leaves no half a Pod to list.
+        // With the record the Pod ceases to be; what a removal that is cut short leaves after that is swept up.
         remove_file(&self.paths.pod_data(&meta.uid).join("record.json"))?;
         remove_tree(&self.paths.pod_data(&meta.uid))?;
+        // Its lock goes last: until now nobody else may look after it.
+        remove_tree(&self.paths.supervisor(&meta.uid))?;
         let name = self.name_path(&meta.namespace, &meta.name);
         if fs::read_to_string(&name).is_ok_and(|uid| uid == meta.uid) {
             remove_file(&name)?;
         }
         drop(lock);
         Ok(())
+    }
+
+    /// Removes what processes have left that were killed while they made or removed a Pod.
+    ///
+    /// Under the lock of names nobody is at it, so whatever is about a Pod without a record is such a remnant.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        if self.remnants()?.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        self.remnants()?.iter().try_for_each(|path| remove_tree(path))
+    }
+
+    fn remnants(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let (pods, supervisors) = (self.paths.pod_data(""), self.paths.supervisor(""));
+        for path in list(&pods)?.into_iter().chain(list(&supervisors)?) {
+            if !self.exists(&file_name(&path)) {
+                found.push(path);
+            }
+        }
+        for path in list(&self.paths.data.join("names"))? {
+            // One that has just been removed is nothing to remove.
+            let Ok(uid) = fs::read_to_string(&path) else { continue };
+            if is_temporary(&file_name(&path)) || !self.exists(&uid) {
+                found.push(path);
+            }
+        }
+        for path in list(&self.paths.data.join("logs"))? {
+            if !file_name(&path).rsplit_once('_').is_some_and(|(_, uid)| self.exists(uid)) {
+                found.push(path);
+            }
+        }
+        Ok(found)
     }
 
     fn name_path(&self, namespace: &str, name: &str) -> PathBuf {
@@ -246,16 +313,58 @@ impl Records {
     }
 }
 
+/// Returns a Pod with nothing but a name and a UID, to remove one whose record cannot be read.
+pub(crate) fn stand_in(
+    paths: &Paths,
+    uid: &str,
+    namespace: &str,
+    name: &str,
+    supervised: bool,
+) -> Result<PodView> {
+    let manifest = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "namespace": namespace, "name": name },
+        "spec": { "containers": [{ "name": "unknown", "image": "unknown" }] },
+    });
+    let path = paths.pod_data(uid).join("record.json");
+    let (mut pod, wire) = podrun_spec::from_json(manifest).map_err(|source| Error::corrupt(&path, source))?;
+    uid.clone_into(&mut pod.meta.uid);
+    let options = PodOptions {
+        node_name: String::new(),
+        unenforced_limits: UnenforcedLimits::Warn,
+        pod_pids_limit: PidsLimit::Unlimited,
+        memory_qos: false,
+        remove_when_finished: false,
+    };
+    let mut published = Published::default();
+    published.status.phase = Phase::Unknown;
+    Ok(PodView { pod, wire, created: Timestamp(0), options, published, supervised })
+}
+
 /// Removes a directory of podrun's own records; fine if it is not there.
 ///
 /// Volumes and root file systems, which containers write to, were removed by the sandbox through directory fds.
-fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("remove", path, source))
-        }
-        _ => Ok(()),
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    podrun_sandbox::remove_tree(path).map_err(|error| Error::Remove(vec![error]))
+}
+
+/// Returns the paths in a directory; none if it is not there.
+fn list(dir: &Path) -> Result<Vec<PathBuf>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => Ok(entries.filter_map(std::result::Result::ok).map(|entry| entry.path()).collect()),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(Error::io("list", dir, source)),
     }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Returns whether a text may be a UID: it becomes a part of paths.
+fn is_uid(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize, durable: bool) -> Result<()> {

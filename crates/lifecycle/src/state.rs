@@ -35,7 +35,8 @@ pub enum Stage {
 
 /// The state of a machine, for a supervisor that takes over.
 ///
-/// Times in it count from boot, so it is of no use after a reboot; neither is the Pod.
+/// Times in it are on the machine's clock, [`Now::boot`](crate::Now::boot), which must not go back: after a reboot its
+/// owner goes on from [`State::clock`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub(crate) stage: Stage,
@@ -73,6 +74,11 @@ impl State {
     /// Returns where the Pod is in its life.
     pub const fn stage(&self) -> Stage {
         self.stage
+    }
+
+    /// Returns the time of the last input.
+    pub const fn clock(&self) -> Duration {
+        self.clock
     }
 }
 

@@ -1,5 +1,8 @@
 //! Actions of the state machine, carried out.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use podrun_image::pull::{image_to_pull, never_and_absent};
 use podrun_image::{Decision, Hold, PullPolicy as ImagePullPolicy, decide};
 use podrun_lifecycle::{Action, Input, StartFailure};
@@ -11,8 +14,12 @@ use podrun_spec::env::{NodeFacts, assemble_env};
 use podrun_spec::model::{ContainerKind, PullPolicy};
 use podrun_spec::quantity::Quantity;
 
-use super::{Connection, Supervisor};
+use super::{Connection, Done, Supervisor};
 use crate::error::chain;
+
+/// How long the removal of something that resists waits for its next try, at first and at the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 impl Supervisor {
     /// Carries one action out. Its answer is queued, now or when slow work is done.
@@ -48,9 +55,15 @@ impl Supervisor {
     }
 
     fn create_sandbox(&mut self) {
-        let created = Sandbox::create(&self.plan.sandbox, &self.init, &self.host.cgroup.mount)
-            .map_err(|error| chain(&error))
-            .and_then(|sandbox| self.connect(sandbox));
+        let (plan, mount) = (&self.plan.sandbox, &self.host.cgroup.mount);
+        let created = match Sandbox::create(plan, &self.init, mount) {
+            // One that no state knows of is of no use. Its processes go, and their names with them.
+            Err(SandboxError::Exists { .. }) => podrun_sandbox::stop(plan, mount)
+                .map_err(|mut errors| errors.remove(0))
+                .and_then(|()| Sandbox::create(plan, &self.init, mount)),
+            created => created,
+        };
+        let created = created.map_err(|error| chain(&error)).and_then(|sandbox| self.connect(sandbox));
         let input = match created {
             Ok(()) => Input::SandboxReady { pod_ips: Vec::new() },
             Err(message) => {
@@ -220,40 +233,48 @@ impl Supervisor {
         self.connection = None;
         let sandbox = self.sandbox.take();
         let (plan, mount) = (self.plan.sandbox.clone(), self.host.cgroup.mount.clone());
-        self.in_background(Input::SandboxStopped, move || {
-            let stopped = podrun_sandbox::stop(&plan, &mount);
+        self.in_background("FailedKillPod", Input::SandboxStopped, move || {
+            podrun_sandbox::stop(&plan, &mount)?;
             // Init is this process's child unless an earlier supervisor made it; then ECHILD says that somebody else
             // reaps it.
-            if let (Ok(()), Some(sandbox)) = (&stopped, &sandbox) {
+            if let Some(sandbox) = &sandbox {
                 drop(sandbox.pidfd().wait());
             }
-            stopped
+            Ok(())
         });
     }
 
     fn clean_up(&mut self) {
         let (plan, mount) = (self.plan.sandbox.clone(), self.host.cgroup.mount.clone());
-        self.in_background(Input::CleanedUp, move || podrun_sandbox::remove(&plan, &mount));
+        let work = move || podrun_sandbox::remove(&plan, &mount);
+        self.in_background("FailedCleanUp", Input::CleanedUp, work);
     }
 
+    /// Works on a thread until it succeeds: a Pod of which something is left must not be forgotten. What stands in the
+    /// way is told by a warning with that reason.
     fn in_background(
         &self,
+        reason: &'static str,
         answer: Input,
-        work: impl FnOnce() -> std::result::Result<(), Vec<SandboxError>> + Send + 'static,
+        work: impl Fn() -> std::result::Result<(), Vec<SandboxError>> + Send + Sync + 'static,
     ) {
-        let done = self.done.clone();
+        let (done, work) = (self.done.clone(), Arc::new(work));
         tokio::spawn(async move {
-            match tokio::task::spawn_blocking(work).await {
-                Ok(Ok(())) => {}
-                Ok(Err(errors)) => errors.iter().for_each(|error| {
-                    super::fail(error);
-                }),
-                Err(error) => {
-                    super::fail(&error);
-                }
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let attempt = Arc::clone(&work);
+                let message = match tokio::task::spawn_blocking(move || attempt()).await {
+                    Ok(Ok(())) => break,
+                    Ok(Err(errors)) => errors.iter().map(|e| chain(e)).collect::<Vec<_>>().join("; "),
+                    Err(error) => chain(&error),
+                };
+                // The loop is gone only when the process is ending.
+                let _ = done.send(Done::Trouble(reason, message)).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            // The loop is gone only when the process is ending.
-            let _ = done.send(answer).await;
+            // As above.
+            let _ = done.send(Done::Answer(answer)).await;
         });
     }
 
@@ -271,8 +292,10 @@ impl Supervisor {
         podrun_lifecycle::container_id(&self.pod.meta.uid, container, attempt)
     }
 
+    /// Removes the cgroup of an attempt whose end is written down, then lets init forget it.
     pub(super) fn forget(&self, id: &str) {
         if let Some(sandbox) = &self.sandbox {
+            Self::note(sandbox.release(id));
             Self::note(sandbox.forget(id));
         }
     }

@@ -23,9 +23,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::unistd::write;
 use podrun_image::Hold;
-use podrun_lifecycle::{Input, Machine, PodEvent, State};
+use podrun_lifecycle::{Action, Input, Machine, Now, PodEvent, State};
 use podrun_plan::facts::{HostFacts, ImageFacts, UnenforcedLimits};
 use podrun_plan::model::Plan;
 use podrun_plan::plan;
@@ -34,21 +35,24 @@ use podrun_spec::model::Pod;
 use podrun_spec::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub(crate) use self::lock::SupervisorLock;
-use self::server::{BACKLOG, Hub};
+use self::server::{BACKLOG, Hub, Wish};
 use crate::error::{Error, Result};
 use crate::events::EventLog;
 use crate::paths::Paths;
 use crate::protocol::{Message, Request};
-use crate::record::{Deletion, PodView, Published, Record, Records, read_json, write_json};
+use crate::record::{Deletion, PodView, Published, Record, Records, read_json, remove_tree, write_json};
 use crate::{clock, facts};
 
 /// What a supervisor that takes over needs to know.
 #[derive(Debug, Serialize, Deserialize)]
 struct Saved {
     boot_id: String,
+    /// How far the machine's clock is ahead of the boot clock: it goes on over reboots, the boot clock begins anew.
+    #[serde(default)]
+    ahead: Duration,
     state: State,
 }
 
@@ -74,22 +78,36 @@ fn fail(error: &dyn std::error::Error) -> i32 {
 
 async fn supervise(paths: &Paths, init: &Path, uid: &str, ready: OwnedFd) -> Result<()> {
     let run_dir = paths.supervisor(uid);
-    let lock = SupervisorLock::acquire(&run_dir)?;
-    let (mut supervisor, hub, mut wishes, mut done) = Supervisor::load(paths, init, uid)?;
+    // Whoever started this process may be gone, which is no reason not to do the work.
+    let tell = |ready: OwnedFd| match write(&ready, b"!") {
+        Ok(_) | Err(Errno::EPIPE) => Ok(()),
+        Err(errno) => Err(Error::Launch { source: errno.into() }),
+    };
+    let Some(lock) = SupervisorLock::acquire(&run_dir)? else {
+        // Two looked after the Pod at the same time, and the other one was quicker.
+        return tell(ready);
+    };
+    let (mut supervisor, hub, mut wishes, mut done) = match Supervisor::load(paths, init, uid) {
+        Err(error @ Error::Gone { .. }) => {
+            remove_tree(&run_dir)?;
+            return Err(error);
+        }
+        loaded => loaded?,
+    };
     server::serve(&run_dir, hub).map_err(|source| Error::io("bind socket in", &run_dir, source))?;
-    write(&ready, b"!").map_err(|errno| Error::Launch { source: errno.into() })?;
-    drop(ready);
+    tell(ready)?;
     supervisor.take_up();
-    while !supervisor.finished {
+    loop {
         supervisor.work_off();
         if supervisor.finished {
             break;
         }
+        let deadline = supervisor.machine.deadline().map(|at| at.saturating_sub(supervisor.ahead));
         tokio::select! {
             input = next_sandbox_input(&mut supervisor.connection) => supervisor.on_sandbox(input),
-            () = sleep_until(supervisor.machine.deadline()) => supervisor.inputs.push_back(Input::Tick),
-            Some(wish) = wishes.recv() => supervisor.on_wish(&wish),
-            Some(input) = done.recv() => supervisor.on_done(input),
+            () = sleep_until(deadline) => supervisor.inputs.push_back(Input::Tick),
+            Some(wish) = wishes.recv() => supervisor.on_wish(wish),
+            Some(done) = done.recv() => supervisor.on_done(done),
         }
     }
     supervisor.close(lock, wishes).await
@@ -101,6 +119,14 @@ enum SandboxInput {
     Readable,
     /// Init has died.
     Dead,
+}
+
+/// What slow work tells.
+enum Done {
+    /// It is done.
+    Answer(Input),
+    /// It could not be done and is tried again: a reason and its words.
+    Trouble(&'static str, String),
 }
 
 /// The two fds of a sandbox, registered with the runtime.
@@ -141,6 +167,7 @@ struct Supervisor {
     init: InitProgram,
     machine: Machine,
     boot_id: String,
+    ahead: Duration,
     inputs: VecDeque<Input>,
     sandbox: Option<Sandbox>,
     connection: Option<Connection>,
@@ -157,7 +184,9 @@ struct Supervisor {
     dirty: bool,
     messages: broadcast::Sender<Message>,
     present: watch::Sender<Published>,
-    done: mpsc::Sender<Input>,
+    done: mpsc::Sender<Done>,
+    /// Who waits for what has come in to be written down.
+    waiting: Vec<oneshot::Sender<()>>,
     finished: bool,
     remove: bool,
 }
@@ -167,7 +196,7 @@ impl Supervisor {
         paths: &Paths,
         init: &Path,
         uid: &str,
-    ) -> Result<(Self, Hub, mpsc::Receiver<Request>, mpsc::Receiver<Input>)> {
+    ) -> Result<(Self, Hub, mpsc::Receiver<Wish>, mpsc::Receiver<Done>)> {
         let records = Records::new(paths.clone());
         let record = records.load(uid)?;
         let record_path = paths.pod_data(uid).join("record.json");
@@ -176,16 +205,24 @@ impl Supervisor {
         let plan = make_plan(&pod, &host)?;
         let boot_id = boot_id()?;
         let saved: Option<Saved> = read_json(&paths.pod_data(uid).join("state.json"))?;
-        let published = records.published(uid)?;
-        let (machine, inputs) = match saved {
-            Some(saved) => {
-                let same_boot = saved.boot_id == boot_id;
-                let machine = Machine::restore(&pod, saved.state);
-                // After a reboot no process of the Pod can be alive.
-                let inputs = if same_boot { VecDeque::new() } else { VecDeque::from([Input::SandboxLost]) };
-                (machine, inputs)
+        // What the file said follows from the state, but for events: it is written again.
+        let (published, dirty) = match records.published(uid) {
+            Err(error @ Error::Corrupt { .. }) => {
+                fail(&error);
+                (Published::default(), true)
             }
-            None => (Machine::new(&pod), VecDeque::from([Input::Created])),
+            published => (published?, false),
+        };
+        let (machine, inputs, ahead) = match saved {
+            Some(saved) if saved.boot_id == boot_id => {
+                (Machine::restore(&pod, saved.state), VecDeque::new(), saved.ahead)
+            }
+            // After a reboot no process of the Pod can be alive.
+            Some(saved) => {
+                let ahead = saved.state.clock();
+                (Machine::restore(&pod, saved.state), VecDeque::from([Input::SandboxLost]), ahead)
+            }
+            None => (Machine::new(&pod), VecDeque::from([Input::Created]), Duration::ZERO),
         };
         let mut events = EventLog::default();
         events.restore(published.events.clone());
@@ -204,6 +241,7 @@ impl Supervisor {
             init: InitProgram::new(init),
             machine,
             boot_id,
+            ahead,
             inputs,
             sandbox: None,
             connection: None,
@@ -213,10 +251,11 @@ impl Supervisor {
             forgettable: Vec::new(),
             events,
             published,
-            dirty: false,
+            dirty,
             messages,
             present,
             done,
+            waiting: Vec::new(),
             finished: false,
             remove: false,
         };
@@ -236,11 +275,19 @@ impl Supervisor {
 
     /// Works off all inputs and their consequences, then writes down where things stand.
     fn work_off(&mut self) {
+        self.publish();
         while let Some(input) = self.inputs.pop_front() {
             if input == Input::Created {
                 self.admit();
             }
-            for action in self.machine.step(clock::now(), input) {
+            let now = clock::now();
+            let actions = self.machine.step(Now { boot: now.boot + self.ahead, ..now }, input);
+            // What makes processes is written down before it is done: the supervisor after this one finds what was asked
+            // for among the things that are outstanding, and whether it was done with init.
+            if actions.iter().any(|a| matches!(a, Action::CreateSandbox | Action::Start { .. })) {
+                Self::warn_on_error(self.save_state(false));
+            }
+            for action in actions {
                 self.carry_out(action);
             }
             self.publish();
@@ -248,8 +295,10 @@ impl Supervisor {
         self.save();
     }
 
-    fn on_wish(&mut self, wish: &Request) {
-        if let Request::Delete { grace_seconds } = wish {
+    fn on_wish(&mut self, wish: Wish) {
+        // The answer follows once the wish is written down.
+        self.waiting.extend(wish.recorded);
+        if let Request::Delete { grace_seconds } = wish.request {
             let grace = grace_seconds.unwrap_or(self.pod.spec.termination_grace_period.as_secs());
             let now = clock::wall();
             let sooner = self.published.deletion.is_none_or(|d| grace < d.grace_seconds);
@@ -261,7 +310,7 @@ impl Supervisor {
                 self.published.deletion = Some(Deletion { at, grace_seconds: grace });
                 self.dirty = true;
             }
-            self.inputs.push_back(Input::Delete { grace_seconds: *grace_seconds });
+            self.inputs.push_back(Input::Delete { grace_seconds });
         }
     }
 
@@ -293,22 +342,33 @@ impl Supervisor {
     }
 
     fn save(&mut self) {
+        if self.finished && !self.published.finished {
+            self.published.finished = true;
+            self.dirty = true;
+        }
         if self.dirty {
             let durable = self.published.status.phase.is_terminal();
             let result = self.records.publish(&self.pod.meta.uid, &self.published, durable);
             Self::warn_on_error(result);
             self.dirty = false;
         }
-        let saved = Saved { boot_id: self.boot_id.clone(), state: self.machine.state().clone() };
-        let path = self.paths.pod_data(&self.pod.meta.uid).join("state.json");
-        let written = write_json(&path, &saved, !self.forgettable.is_empty());
-        let forget = written.is_ok();
-        Self::warn_on_error(written);
-        if forget {
+        let written = self.save_state(!self.forgettable.is_empty());
+        if written.is_ok() {
             for id in std::mem::take(&mut self.forgettable) {
                 self.forget(&id);
             }
+            for waiting in self.waiting.drain(..) {
+                // Whoever has gone away does not want to know.
+                let _ = waiting.send(());
+            }
         }
+        Self::warn_on_error(written);
+    }
+
+    fn save_state(&self, durable: bool) -> Result<()> {
+        let state = self.machine.state().clone();
+        let saved = Saved { boot_id: self.boot_id.clone(), ahead: self.ahead, state };
+        write_json(&self.paths.pod_data(&self.pod.meta.uid).join("state.json"), &saved, durable)
     }
 
     /// Notes an error that does not stop the supervisor in its log.
@@ -319,7 +379,7 @@ impl Supervisor {
     }
 
     /// Ends the supervisor: the last message, then the records if the Pod is to go.
-    async fn close(self, lock: SupervisorLock, wishes: mpsc::Receiver<Request>) -> Result<()> {
+    async fn close(self, lock: SupervisorLock, wishes: mpsc::Receiver<Wish>) -> Result<()> {
         let removed = self.remove || self.record.options.remove_when_finished;
         if removed {
             self.let_watchers_drain(wishes).await;
@@ -342,7 +402,7 @@ impl Supervisor {
 
 impl Supervisor {
     /// Gives watchers time to read the logs to their ends before they are removed; not for ever.
-    async fn let_watchers_drain(&self, mut wishes: mpsc::Receiver<Request>) {
+    async fn let_watchers_drain(&self, mut wishes: mpsc::Receiver<Wish>) {
         const PATIENCE: Duration = Duration::from_secs(2);
         let Ok(watchers) = self.messages.send(Message::Ended) else { return };
         let all = async {
@@ -351,7 +411,7 @@ impl Supervisor {
             while drained < watchers.min(drained + self.messages.receiver_count()) {
                 tokio::select! {
                     wish = wishes.recv() => match wish {
-                        Some(Request::Drained) => drained += 1,
+                        Some(Wish { request: Request::Drained, .. }) => drained += 1,
                         Some(_) => {}
                         None => return,
                     },

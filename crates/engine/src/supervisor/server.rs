@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::protocol::{Message, Request, SOCKET, SocketPath};
 use crate::record::Published;
@@ -19,6 +19,13 @@ pub(super) const BACKLOG: usize = 1024;
 /// A request line is never longer.
 const REQUEST_BYTES: usize = 64 * 1024;
 
+/// Something that is asked of the loop.
+pub(super) struct Wish {
+    pub(super) request: Request,
+    /// Told once it is written down.
+    pub(super) recorded: Option<oneshot::Sender<()>>,
+}
+
 /// Where a connection gets its answers from and takes its wishes to.
 #[derive(Clone)]
 pub(super) struct Hub {
@@ -27,7 +34,7 @@ pub(super) struct Hub {
     /// The present status and the events so far.
     pub(super) present: watch::Receiver<Published>,
     /// Wishes, for the loop.
-    pub(super) wishes: mpsc::Sender<Request>,
+    pub(super) wishes: mpsc::Sender<Wish>,
 }
 
 /// Binds the socket and accepts connections until the runtime ends.
@@ -84,9 +91,12 @@ async fn answer(reader: OwnedReadHalf, mut writer: OwnedWriteHalf, hub: Hub) -> 
                         watched = Some(messages);
                     }
                     // The loop has left; what counts the answers is behind the other end.
-                    Ok(Request::Drained) => drop(hub.wishes.send(Request::Drained).await),
-                    Ok(wish) => {
-                        let taken = hub.wishes.send(wish).await.is_ok();
+                    Ok(request @ Request::Drained) => drop(hub.wishes.send(Wish { request, recorded: None }).await),
+                    Ok(request) => {
+                        let (recorded, written) = oneshot::channel();
+                        let sent = hub.wishes.send(Wish { request, recorded: Some(recorded) }).await.is_ok();
+                        // The loop that has ended before drops the wish.
+                        let taken = sent && written.await.is_ok();
                         send(&mut writer, &if taken { Message::Ok } else { Message::Finished { removed: false } }).await?;
                     }
                     Err(error) => send(&mut writer, &Message::Error { message: error.to_string() }).await?,

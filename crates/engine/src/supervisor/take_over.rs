@@ -9,7 +9,7 @@ use podrun_sandbox::{InitEvent, Sandbox};
 use podrun_spec::status::UserStatus;
 
 use super::async_fd::readable;
-use super::{Connection, SandboxInput, Supervisor};
+use super::{Connection, Done, SandboxInput, Supervisor};
 use crate::clock;
 use crate::error::chain;
 
@@ -29,20 +29,9 @@ impl Supervisor {
         if self.machine.stage() == Stage::New {
             return;
         }
-        let mut known = Vec::new();
-        match Sandbox::adopt(&self.plan.sandbox, &self.host.cgroup.mount) {
-            Ok(Some((sandbox, containers))) => match self.connect(sandbox) {
-                Ok(()) => {
-                    for container in containers {
-                        known.push(container.record.id.clone());
-                        self.on_record(container.record);
-                    }
-                }
-                Err(message) => Self::complain(message),
-            },
-            Ok(None) if running => self.inputs.push_back(Input::SandboxLost),
-            Ok(None) => {}
-            Err(error) => Self::complain(chain(&error)),
+        let known = self.adopt();
+        if self.sandbox.is_none() && running {
+            self.inputs.push_back(Input::SandboxLost);
         }
         for action in outstanding {
             let done = match &action {
@@ -58,6 +47,27 @@ impl Supervisor {
                 self.carry_out(action);
             }
         }
+    }
+
+    /// Connects to the sandbox if it lives, and takes in what its init knows. Returns the ids of its containers.
+    ///
+    /// One that does not answer, or is not understood, is as good as none: what is made of it is the same.
+    fn adopt(&mut self) -> Vec<String> {
+        let adopted = Sandbox::adopt(&self.plan.sandbox, &self.host.cgroup.mount).map_err(|e| chain(&e));
+        let connected = adopted.and_then(|adopted| {
+            let Some((sandbox, containers)) = adopted else { return Ok(Vec::new()) };
+            self.connect(sandbox).map(|()| containers)
+        });
+        let containers = connected.unwrap_or_else(|message| {
+            Self::complain(message);
+            Vec::new()
+        });
+        let mut known = Vec::new();
+        for container in containers {
+            known.push(container.record.id.clone());
+            self.on_record(container.record);
+        }
+        known
     }
 
     /// Takes in what a sandbox fd tells.
@@ -87,16 +97,27 @@ impl Supervisor {
         }
     }
 
+    /// Gives the connection up. Init may have hung up on a supervisor that did not listen for long: then it is called
+    /// again, and tells what was missed.
     fn lose_sandbox(&mut self) {
         self.connection = None;
         if self.sandbox.take().is_some() && !self.stopping {
-            self.inputs.push_back(Input::SandboxLost);
+            self.adopt();
+            if self.sandbox.is_none() {
+                self.inputs.push_back(Input::SandboxLost);
+            }
         }
     }
 
-    /// Takes in the answer of slow work.
-    pub(super) fn on_done(&mut self, input: Input) {
-        self.inputs.push_back(input);
+    /// Takes in what slow work tells.
+    pub(super) fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Answer(input) => self.inputs.push_back(input),
+            Done::Trouble(reason, message) => {
+                Self::complain(message.clone());
+                self.warn(reason, message, None);
+            }
+        }
     }
 
     fn on_event(&mut self, event: InitEvent) {
@@ -183,17 +204,18 @@ impl Supervisor {
 
     /// Looks at what goes with the attempt: whether memory ran out, and its termination message.
     ///
-    /// Then its cgroup is removed, and with it whatever its first process left behind.
+    /// Then whatever its first process left behind is killed. Its cgroup stays until the end is written down: the
+    /// supervisor after this one may have to look again.
     fn last_words(&self, name: &str, attempt: u32, exit_code: i32) -> (bool, String) {
         let (Some(plan), Some(sandbox)) = (self.plan.container(name), &self.sandbox) else {
             return (false, String::new());
         };
         let id = self.id(name, attempt);
         // A cgroup without the memory controller, or gone, has counted nothing.
-        let oom_killed = sandbox
-            .container_cgroup(&id)
-            .is_ok_and(|cgroup| podrun_container::oom_killed(&cgroup).ok().flatten().unwrap_or(false));
-        Self::note(sandbox.release(&id));
+        let oom_killed = sandbox.existing_cgroup(&id).is_ok_and(|cgroup| {
+            cgroup.is_some_and(|cgroup| podrun_container::oom_killed(&cgroup).ok().flatten().unwrap_or(false))
+        });
+        Self::note(sandbox.kill(&id));
         let dir = plan.dir.join(attempt.to_string());
         let log = plan.log_dir.join(format!("{attempt}.log"));
         let policy = plan.termination_message_policy;
