@@ -274,7 +274,7 @@ fn spawn(
         .open("/dev/null")
         .map_err(SandboxError::file("open", "/dev/null"))?;
     // What init says in a panic; it says nothing otherwise.
-    let last_words = plan.run_dir.join("init.log");
+    let last_words = plan.run_dir.join(remove::LAST_WORDS);
     let stderr: File = OpenOptions::new()
         .append(true)
         .create(true)
@@ -307,7 +307,7 @@ fn kinds(plan: NamespacePlan) -> Kinds {
 }
 
 fn socket_path(plan: &SandboxPlan) -> PathBuf {
-    plan.run_dir.join("init.sock")
+    plan.run_dir.join(remove::SOCKET)
 }
 
 fn new_socket() -> nix::Result<OwnedFd> {
@@ -317,7 +317,7 @@ fn new_socket() -> nix::Result<OwnedFd> {
 
 /// Returns the address by way of an open directory: a socket's path has 107 bytes, ours may be longer.
 fn address(directory: &File) -> nix::Result<UnixAddr> {
-    UnixAddr::new(format!("/proc/self/fd/{}/init.sock", directory.as_raw_fd()).as_str())
+    UnixAddr::new(format!("/proc/self/fd/{}/{}", directory.as_raw_fd(), remove::SOCKET).as_str())
 }
 
 fn listen_for(plan: &SandboxPlan) -> Result<OwnedFd, SandboxError> {

@@ -1,5 +1,6 @@
 //! Ending a sandbox and removing what it has left, by its names alone.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,11 @@ use crate::{SandboxError, tree};
 
 /// How long killed processes may take to be gone. Only uninterruptible sleep takes longer than an instant.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Init's socket, and what it said in a panic.
+pub(crate) const SOCKET: &str = "init.sock";
+pub(crate) const LAST_WORDS: &str = "init.log";
+const LIVE: [&str; 2] = [SOCKET, LAST_WORDS];
 
 /// Directories of the Pod's data that live as long as the Pod. The rest is records, which their writer removes.
 const DATA: [&str; 3] = ["containers", "volumes", "files"];
@@ -25,7 +31,7 @@ pub fn stop(plan: &SandboxPlan, cgroup_mount: &Path) -> Result<(), Vec<SandboxEr
     validate(plan).map_err(|error| vec![error])?;
     let mut errors = Vec::new();
     errors.extend(remove_cgroup(plan, cgroup_mount).err());
-    errors.extend(tree::remove(&plan.run_dir).err());
+    errors.extend(remove_live_state(plan).err());
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
@@ -61,6 +67,20 @@ fn remove_cgroup(plan: &SandboxPlan, mount: &Path) -> Result<(), SandboxError> {
     }
     remove_empty_parents(plan, mount);
     Ok(())
+}
+
+/// Removes what this crate has put into the Pod's run directory, and the directory unless somebody else keeps something
+/// there.
+fn remove_live_state(plan: &SandboxPlan) -> Result<(), SandboxError> {
+    for name in LIVE {
+        tree::remove(&plan.run_dir.join(name))?;
+    }
+    match std::fs::remove_dir(&plan.run_dir) {
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+            Err(SandboxError::file("remove", &plan.run_dir)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes the cgroups above the Pod's that no other Pod uses: with the last Pod goes the last trace.

@@ -224,12 +224,15 @@ fn memory_that_is_not_counted_is_none() {
 fn a_sandbox_is_made_once_and_again_after_its_end() {
     require!(root, cgroup2, overlay, program("busybox"));
     let mut pod = Pod::new();
+    let mine = pod.plan.run_dir.join("mine");
+    fs::write(&mine, "").expect("write");
     let again = Sandbox::create(&pod.plan, &init_program(), &pod.cgroup_mount);
     assert!(matches!(again, Err(SandboxError::Exists { .. })));
     pod.sandbox().pidfd().send_signal(libc::SIGKILL).expect("killed");
     pod.sandbox.take().expect("made").stop().expect("stopped");
     let mut pod = pod.created();
     assert_eq!(pod.output("echo again"), "again\n");
+    fs::remove_file(mine).expect("what others keep in the directory stays");
     pod.remove();
 }
 
