@@ -1,8 +1,8 @@
 //! The default system call filter (`RuntimeDefault`).
 //!
-//! It allows what the table in `table.rs` lists. Other calls that the table knows fail with `EPERM`. Calls that are newer than
-//! the table fail with `ENOSYS`, so that C libraries fall back to older ones, and so does `clone3`, whose flags lie in
-//! memory where no filter can see them.
+//! It allows what the table in `table.rs` lists. Other calls that the table knows fail with `EPERM`. Calls that are
+//! newer than the table fail with `ENOSYS`, so that C libraries fall back to older ones, and so does `clone3`, whose
+//! flags lie in memory where no filter can see them.
 
 mod compile;
 mod table;
