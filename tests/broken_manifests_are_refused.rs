@@ -22,37 +22,37 @@ const BROKEN: [(&str, &str, &[&str]); 12] = [
     ),
     (
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers: []\n",
-        "6:15",
+        "6:3",
         &["spec.containers", "Required"],
     ),
     (
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: Bad_Name\nspec:\n  containers:\n    - name: c\n      image: x:1\n",
-        "4:9",
+        "4:3",
         &["metadata.name", "Bad_Name"],
     ),
     (
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers:\n    - name: c\n      image: x:1\n    - name: c\n      image: y:1\n",
-        "9:13",
+        "9:7",
         &["spec.containers[1].name", "Duplicate"],
     ),
     (
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers:\n    - name: c\n      image: x:1\n      resources:\n        limits:\n          memory: 64mb\n",
-        "11:19",
+        "11:11",
         &["spec.containers[0].resources.limits", "64mb"],
     ),
     (
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers:\n    - name: c\n      image: x:1\n      volumeMounts:\n        - name: nowhere\n          mountPath: /v\n",
-        "10:17",
+        "10:11",
         &["spec.containers[0].volumeMounts[0].name", "nowhere"],
     ),
     (
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers:\n    - name: c\n      image: x:1\n      env:\n        - name: A\n          value: 1\n",
-        "11:18",
+        "11:11",
         &["spec.containers[0].env[0].value", "string"],
     ),
     (
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  restartPolicy: Sometimes\n  containers:\n    - name: c\n      image: x:1\n",
-        "6:18",
+        "6:3",
         &["spec.restartPolicy", "Sometimes"],
     ),
     (
@@ -60,7 +60,7 @@ const BROKEN: [(&str, &str, &[&str]); 12] = [
         "9:7",
         &["spec.containers[0].livenessProbe"],
     ),
-    ("apiVersion: v1\nkind: Deployment\nmetadata:\n  name: a\n", "2:7", &["Deployment"]),
+    ("apiVersion: v1\nkind: Deployment\nmetadata:\n  name: a\n", "2:1", &["Deployment"]),
     ("apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n spec: {}\n", "5:", &[]),
 ];
 
@@ -89,12 +89,12 @@ fn each_fault_is_one_line_with_its_place() {
 fn all_faults_are_told_at_once() {
     require!(root);
     let podrun = Podrun::empty();
-    let manifest = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: A\nspec:\n  restartPolicy: No\n  containers:\n    - name: C\n";
+    let manifest = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: A\nspec:\n  restartPolicy: Nope\n  containers:\n    - name: C\n";
     let path = podrun.write_text(manifest);
     let error = podrun.podrun(&["run", &path]).fails(3);
     let places: Vec<&str> =
         error.lines().filter_map(|line| line.strip_prefix("error: ")?.strip_prefix(path.as_str())).collect();
-    for place in [":4:9: metadata.name", ":6:18: spec.restartPolicy", ":8:13: spec.containers[0].name"] {
+    for place in [":4:3: metadata.name", ":6:3: spec.restartPolicy", ":8:7: spec.containers[0].name"] {
         assert!(places.iter().any(|found| found.starts_with(place)), "{place} is missing in {error}");
     }
 
@@ -104,7 +104,7 @@ fn all_faults_are_told_at_once() {
     assert_eq!(json["error"]["exitCode"], 3);
     let faults = json["error"]["faults"].as_array().expect("a list");
     assert_eq!(faults.len(), places.len());
-    assert_eq!((&faults[0]["line"], &faults[0]["column"]), (&json!(4), &json!(9)), "{json:#}");
+    assert_eq!((&faults[0]["line"], &faults[0]["column"]), (&json!(4), &json!(3)), "{json:#}");
     podrun.finish();
 }
 
