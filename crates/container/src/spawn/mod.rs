@@ -15,6 +15,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::pipe2;
 use podrun_namespaces::{CloneArgs, Cloned, Kinds, PidFd, clone3};
 use podrun_plan::model::Owner;
@@ -121,6 +122,8 @@ fn become_container(
     report: OwnedFd,
     outputs: [OwnedFd; 2],
 ) -> ! {
+    // Modes are said in full here; the mask of whoever started podrun must take nothing from them.
+    umask(Mode::empty());
     let mut report = File::from(report);
     let prepared = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| prepare(request, fds, filter)));
     let prepared = prepared.unwrap_or_else(|_| {

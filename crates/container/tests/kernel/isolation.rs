@@ -34,6 +34,21 @@ fn it_has_three_descriptors_and_a_tree_of_its_own() {
 }
 
 #[test]
+fn every_user_may_use_the_usual_devices() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::new();
+    let mut setup = pod.shell(
+        "c",
+        "stat -c %a:%n /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty; echo x >/dev/null && echo ok",
+    );
+    setup.security.run_as_user = Some(1000);
+    let expected =
+        ["null", "zero", "full", "random", "urandom", "tty"].map(|name| format!("666:/dev/{name}\n"));
+    assert_eq!(content(&pod.run(&setup).log), expected.concat() + "ok\n");
+    pod.remove();
+}
+
+#[test]
 fn nothing_of_a_pod_is_in_the_mount_table_of_the_host() {
     require!(root, cgroup2, overlay, program("busybox"));
     let mounts = || fs::read_to_string("/proc/self/mountinfo").expect("readable");
