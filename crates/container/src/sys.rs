@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use libc::sock_filter;
+use podrun_sandbox::protocol::ExitStatus;
 
 fn done(result: c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -146,6 +147,30 @@ pub(crate) unsafe fn exec(path: &CStr, argv: &[*const c_char], envp: &[*const c_
     // SAFETY: as promised by the caller.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// Reaps a child that has ended, if there is one, and tells its id and how it ended.
+///
+/// nix has waitid, but fails with `EINVAL` on a death by a real-time signal, after the child has been reaped: its end
+/// would be lost.
+pub(crate) fn reap_any() -> io::Result<Option<(i32, ExitStatus)>> {
+    // SAFETY: siginfo_t is plain old data, for which zeroes are a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: writes to a live struct; the rest are numbers.
+        let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG) };
+        match done(c_long::from(result)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => break result?,
+        }
+    }
+    // SAFETY: waitid fills in the variant of SIGCHLD, or leaves the zeroes from above.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let status = match info.si_code {
+        libc::CLD_EXITED => ExitStatus::Code(status),
+        _ => ExitStatus::Signal(status),
+    };
+    Ok((pid != 0).then_some((pid, status)))
 }
 
 /// Leaves the process without running anything of it.

@@ -14,17 +14,17 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use podrun_namespaces::PidFd;
 use podrun_sandbox::init::{Listener, enter};
 use podrun_sandbox::protocol::{
-    Channel, ContainerState, Event, ExitStatus, Failure, Request, START_ERROR_CODE, Snapshot, Stage,
-    StartFailed, StartRequest,
+    Channel, ContainerState, Event, Failure, Request, START_ERROR_CODE, Snapshot, Stage, StartFailed,
+    StartRequest,
 };
 use podrun_spec::time::Timestamp;
 
 use crate::seccomp::FilterCache;
 use crate::spawn::spawn;
+use crate::sys;
 use container::{Container, Source};
 use outbox::Outbox;
 
@@ -280,18 +280,14 @@ impl Init {
     /// Reaps every child that has ended, orphans of the Pod included.
     fn reap(&mut self) -> io::Result<()> {
         while self.signals.read_signal()?.is_some() {}
-        loop {
-            let (pid, status) = match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, ExitStatus::Code(code)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, ExitStatus::Signal(signal as i32)),
-                Err(Errno::EINTR) => continue,
-                Ok(_) | Err(_) => return Ok(()),
-            };
-            let ended = |container: &Container| container.pid == Some(pid.as_raw());
+        // An error is ECHILD: there are no children at all.
+        while let Ok(Some((pid, status))) = sys::reap_any() {
+            let ended = |container: &Container| container.pid == Some(pid);
             let Some(index) = self.containers.iter().position(ended) else { continue };
             let events = self.containers[index].ended(status, &mut self.buffer, now());
             self.send_all(index, events);
         }
+        Ok(())
     }
 
     fn send_all(&mut self, index: usize, events: Vec<Event>) {

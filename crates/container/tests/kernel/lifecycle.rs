@@ -48,6 +48,21 @@ fn every_exit_code_and_signal_is_told() {
 }
 
 #[test]
+fn a_death_by_a_real_time_signal_is_told() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::planned();
+    // Where the shell is not PID 1, its own signals kill it.
+    pod.plan.namespaces.pid = Owner::Pod;
+    let mut pod = pod.created();
+    // An orphan that dies the same way must not keep init from noticing the others.
+    let setup = pod.shell("c", "(sh -c 'kill -41 $$' &); kill -40 $$");
+    assert_eq!(pod.run(&setup).exited.status, ExitStatus::Signal(40));
+    let after = pod.shell("after", "exit 5");
+    assert_eq!(pod.run(&after).exited.status, ExitStatus::Code(5));
+    pod.remove();
+}
+
+#[test]
 fn the_main_process_gets_signals_and_the_whole_cgroup_is_killed() {
     require!(root, cgroup2, overlay, program("busybox"));
     let mut pod = Pod::new();
