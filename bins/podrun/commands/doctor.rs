@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anstream::println;
+use caps::{CapSet, Capability};
 use podrun_cgroups::{Availability, Controller, Facts, Hierarchy, availability};
 use podrun_engine::Engine;
 use serde_json::json;
@@ -97,13 +98,9 @@ fn rights() -> Finding {
 }
 
 fn oom_score() -> Finding {
-    const SYS_RESOURCE: u64 = 1 << 24;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
-        .unwrap_or(0);
-    if effective & SYS_RESOURCE != 0 {
+    // It cannot be asked for only where /proc is missing, and then other findings say so.
+    let held = caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap_or(false);
+    if held {
         Finding::new("CAP_SYS_RESOURCE", Verdict::Ok, "oom_score_adj can be lowered")
     } else {
         Finding::new(

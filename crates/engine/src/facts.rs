@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use caps::{CapSet, Capability};
 use nix::sys::resource::{Resource, getrlimit};
 use podrun_cgroups::{Availability, Controller, Facts, Hierarchy, HugePageSize, availability};
 use podrun_plan::facts::{CgroupFacts, ControllerFact, HostFacts};
+
+use procfs::Current as _;
 
 use crate::error::{Error, Result};
 use crate::paths::Paths;
@@ -14,9 +17,6 @@ use crate::record::PodOptions;
 
 /// Cgroup below which each Pod gets its own.
 pub(crate) const CGROUP_PARENT: &str = "podrun";
-
-/// Bit of CAP_SYS_RESOURCE (capabilities(7)).
-const SYS_RESOURCE: u32 = 24;
 
 /// Asks the kernel for everything that a plan depends on.
 pub(crate) fn host_facts(paths: &Paths, options: &PodOptions) -> Result<HostFacts> {
@@ -35,7 +35,7 @@ pub(crate) fn host_facts(paths: &Paths, options: &PodOptions) -> Result<HostFact
         pod_pids_limit: options.pod_pids_limit.on_host(has_pids),
         unenforced_limits: options.unenforced_limits,
         memory_qos: options.memory_qos,
-        sys_resource: effective_capabilities()? & (1 << SYS_RESOURCE) != 0,
+        sys_resource: may_raise_limits()?,
         nofile_hard,
     })
 }
@@ -59,13 +59,8 @@ fn cgroup_facts() -> Result<CgroupFacts> {
 
 fn memory_bytes() -> Result<u64> {
     let path = Path::new("/proc/meminfo");
-    let text = read(path)?;
-    text.lines()
-        .find_map(|line| {
-            line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-        })
-        .map(|kib| kib * 1024)
-        .ok_or_else(|| Error::corrupt(path, "no line MemTotal"))
+    let info = procfs::Meminfo::current().map_err(|source| Error::corrupt(path, source))?;
+    Ok(info.mem_total)
 }
 
 /// Returns the sizes as the files of the hugetlb controller spell them: `2MB`, `1GB`.
@@ -88,12 +83,9 @@ fn huge_page_names(names: impl Iterator<Item = String>) -> Vec<String> {
     sizes.iter().map(ToString::to_string).collect()
 }
 
-fn effective_capabilities() -> Result<u64> {
-    let path = Path::new("/proc/self/status");
-    let text = read(path)?;
-    text.lines()
-        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
-        .ok_or_else(|| Error::corrupt(path, "no line CapEff"))
+fn may_raise_limits() -> Result<bool> {
+    caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE)
+        .map_err(|source| Error::corrupt(Path::new("/proc/self/status"), source))
 }
 
 fn read_number(path: &str) -> Result<u8> {

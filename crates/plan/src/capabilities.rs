@@ -1,51 +1,7 @@
 //! Capabilities by name, and the set of a container.
 
+use caps::Capability;
 use podrun_spec::model::Capabilities;
-
-/// Names by bit, as in `<linux/capability.h>` without the prefix `CAP_`. See capabilities(7).
-const NAMES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
 
 /// What a container has when nothing is written: the set of podman and CRI-O.
 const DEFAULT: [&str; 11] = [
@@ -73,15 +29,15 @@ pub(crate) enum Refused {
     NotInKernel(String),
 }
 
-/// Returns the name of a bit; bits without a name keep their number.
+/// Returns the name of a bit, as in capabilities(7) without the prefix `CAP_`; bits without a name keep their number.
 pub(crate) fn name_of(bit: u8) -> String {
-    NAMES.get(usize::from(bit)).map_or_else(|| bit.to_string(), |name| (*name).to_owned())
+    let named = caps::all().into_iter().find(|capability| capability.index() == bit);
+    named.map_or_else(|| bit.to_string(), |capability| plain(&capability.to_string()))
 }
 
 /// Returns the bit of a name as [`name_of`] gives it.
 pub(crate) fn bit_of(name: &str) -> Option<u8> {
-    let known = NAMES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at).ok());
-    known.or_else(|| name.parse().ok().filter(|bit| *bit < 64))
+    known(name).or_else(|| name.parse().ok().filter(|bit| *bit < 64))
 }
 
 /// Returns all capabilities that the kernel knows.
@@ -125,8 +81,8 @@ fn plain(name: &str) -> String {
 }
 
 fn known(name: &str) -> Option<u8> {
-    let name = plain(name);
-    NAMES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at).ok())
+    let capability: Capability = format!("CAP_{}", plain(name)).parse().ok()?;
+    Some(capability.index())
 }
 
 #[cfg(test)]
