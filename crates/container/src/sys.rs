@@ -165,12 +165,31 @@ pub(crate) fn reap_any() -> io::Result<Option<(i32, ExitStatus)>> {
         }
     }
     // SAFETY: waitid fills in the variant of SIGCHLD, or leaves the zeroes from above.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
     let status = match info.si_code {
         libc::CLD_EXITED => ExitStatus::Code(status),
         _ => ExitStatus::Signal(status),
     };
     Ok((pid != 0).then_some((pid, status)))
+}
+
+/// Closes every descriptor and lets the kernel reap the children of this process until something kills it.
+///
+/// # Safety
+///
+/// Every owner of a descriptor in this process is left with a dangling number: nothing else of it may run any more.
+pub(crate) unsafe fn reap_for_ever() -> ! {
+    reset_signals();
+    // SAFETY: takes numbers only. Children of a process that ignores their ends leave no zombies (waitpid(2)).
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    // SAFETY: takes numbers only; the caller promises that nothing uses a descriptor any more.
+    unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
+    loop {
+        // SAFETY: it has no preconditions.
+        unsafe { libc::pause() };
+    }
 }
 
 /// Leaves the process without running anything of it.

@@ -222,6 +222,7 @@ fn init_setup(plan: &SandboxPlan) -> Result<(InitSetup, Vec<OwnedFd>), SandboxEr
         sysctls: plan.sysctls.clone(),
         loopback: plan.namespaces.net == Owner::Pod,
         subreaper: plan.namespaces.pid == Owner::Host,
+        shared_processes: plan.namespaces.pid == Owner::Pod,
         ..InitSetup::default()
     };
     let mut mounts = Vec::new();

@@ -17,13 +17,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use podrun_namespaces::PidFd;
 use podrun_sandbox::init::{Listener, enter};
 use podrun_sandbox::protocol::{
-    Channel, ContainerState, Event, Failure, Request, START_ERROR_CODE, Snapshot, Stage, StartFailed,
-    StartRequest,
+    Channel, ContainerState, Event, Failure, InitSetup, Request, START_ERROR_CODE, Snapshot, Stage,
+    StartFailed, StartRequest,
 };
 use podrun_spec::time::Timestamp;
 
 use crate::seccomp::FilterCache;
-use crate::spawn::spawn;
+use crate::spawn::{share_processes, spawn};
 use crate::sys;
 use container::{Container, Source};
 use outbox::Outbox;
@@ -67,6 +67,8 @@ struct Init {
     containers: Vec<Container>,
     serial: u64,
     filters: FilterCache,
+    /// Process 1 of the pid namespace that the containers share, if they do.
+    reaper: Option<i32>,
     buffer: Box<[u8]>,
 }
 
@@ -93,6 +95,7 @@ impl Init {
             containers: Vec::new(),
             serial: 0,
             filters: FilterCache::default(),
+            reaper: None,
             buffer: vec![0; container::CHUNK].into_boxed_slice(),
         })
     }
@@ -154,13 +157,12 @@ impl Init {
     fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) {
         match request {
             Request::Setup(_) if self.ready => self.refuse("setup", "the sandbox has been made"),
-            Request::Setup(setup) => match enter(&setup, fds) {
+            Request::Setup(setup) => match self.set_up(&setup, fds) {
                 Ok(()) => {
                     self.ready = true;
                     self.send(&Event::Ready, Vec::new());
                 }
-                Err((what, error)) => {
-                    let failure = crate::spawn::failure(Stage::Sandbox, &what, &error);
+                Err(failure) => {
                     self.send(&Event::SetupFailed(failure), Vec::new());
                     self.flush();
                     self.ended = true;
@@ -178,6 +180,15 @@ impl Init {
                 }
             }
         }
+    }
+
+    fn set_up(&mut self, setup: &InitSetup, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        enter(setup, fds).map_err(|(what, error)| crate::spawn::failure(Stage::Sandbox, &what, &error))?;
+        if setup.shared_processes {
+            // SAFETY: this is init, which has one thread.
+            self.reaper = Some(unsafe { share_processes(self.filters.filter(0)) }?);
+        }
+        Ok(())
     }
 
     fn tell_all(&mut self) {
@@ -282,6 +293,10 @@ impl Init {
         while self.signals.read_signal()?.is_some() {}
         // An error is ECHILD: there are no children at all.
         while let Ok(Some((pid, status))) = sys::reap_any() {
+            if self.reaper == Some(pid) {
+                // With it the kernel has ended all containers, and there can be no more of them.
+                self.ended = true;
+            }
             let ended = |container: &Container| container.pid == Some(pid);
             let Some(index) = self.containers.iter().position(ended) else { continue };
             let events = self.containers[index].ended(status, &mut self.buffer, now());

@@ -3,6 +3,7 @@
 mod exec;
 mod mounts;
 mod process;
+mod reaper;
 mod report;
 mod security;
 pub(crate) mod user;
@@ -22,6 +23,7 @@ use podrun_plan::model::Owner;
 use podrun_sandbox::mount;
 use podrun_sandbox::protocol::{Failure, MountOrigin, Stage, StartRequest};
 
+pub use reaper::share_processes;
 pub use report::{Report, ReportReader};
 
 use crate::seccomp::Filter;

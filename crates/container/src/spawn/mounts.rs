@@ -218,6 +218,13 @@ fn from_sandbox(name: &str, plan: &MountPlan, container: &str) -> Result<OwnedFd
     at(Stage::Mounts, &format!("copy volume {name:?}"), volume::detach(source.as_fd(), plan))
 }
 
+/// Returns a detached mount of an empty directory that stays empty.
+pub(super) fn empty() -> io::Result<OwnedFd> {
+    let options = [(c"mode", c"755"), (c"size", c"4k"), (c"nr_inodes", c"1")];
+    let attributes = Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC | Attributes::RDONLY;
+    new(c"tmpfs", &options, attributes)
+}
+
 /// Hides paths: files below the null device, directories below an empty tmpfs. Missing ones are skipped.
 pub(super) fn mask(root: BorrowedFd<'_>, system: &System, paths: &[String]) -> Result<(), Failure> {
     let mut empty: Option<OwnedFd> = None;
@@ -233,9 +240,7 @@ pub(super) fn mask(root: BorrowedFd<'_>, system: &System, paths: &[String]) -> R
             if let Some(empty) = &empty {
                 return attach(clone_tree(empty.as_fd(), c"", false)?.as_fd(), target.as_fd());
             }
-            let options = [(c"mode", c"755"), (c"size", c"4k"), (c"nr_inodes", c"1")];
-            let attributes = Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC | Attributes::RDONLY;
-            let tmpfs = new(c"tmpfs", &options, attributes)?;
+            let tmpfs = self::empty()?;
             attach(tmpfs.as_fd(), target.as_fd())?;
             empty = Some(tmpfs);
             Ok(())

@@ -30,6 +30,15 @@ pub(super) fn confine(plan: &SecurityPlan, user: &Identity, filter: Option<&Filt
     stage("set capabilities", sys::set_capabilities(capabilities))
 }
 
+/// Becomes a user without any capability and without a way to one, behind the filter.
+pub(super) fn renounce(user: &Identity, filter: &Filter) -> io::Result<()> {
+    limit_bounding_set(0)?;
+    nix::sys::prctl::set_no_new_privs()?;
+    filter.install()?;
+    sys::set_identity(user.uid, user.gid, &user.groups)?;
+    sys::set_capabilities(0)
+}
+
 fn limit_bounding_set(keep: u64) -> io::Result<()> {
     for capability in 0..64 {
         if keep >> capability & 1 == 0 {

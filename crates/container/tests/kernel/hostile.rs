@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use podrun_plan::model::{MountSource, Owner};
+use podrun_namespaces::PidFd;
+use podrun_plan::model::{MountSource, Owner, VolumeSourcePlan};
 use podrun_sandbox::protocol::Stage;
 use podrun_testkit::require;
 
-use crate::common::{Pod, content, mount};
+use crate::common::{Pod, content, eventually, is_readable, mount};
 
 /// Replaces an entry of the layer.
 fn replace_by_link(pod: &Pod, name: &str, target: &str) {
@@ -173,17 +174,40 @@ fn the_init_program_is_reached_through_a_read_only_mount() {
 }
 
 #[test]
-fn inits_mounts_are_out_of_sight() {
+fn process_1_of_a_shared_pid_namespace_is_worth_nothing() {
     require!(root, cgroup2, overlay, program("busybox"));
-    let mut pod = Pod::planned();
+    let mut pod = Pod::planned().with_volume("memory", VolumeSourcePlan::Tmpfs { size: 1 << 20 });
     pod.plan.namespaces.pid = Owner::Pod;
     let mut pod = pod.created();
     let mut setup = pod.shell(
         "c",
-        "ls /proc/1/root/ | sort | tr '\\n' ' '; cut -d' ' -f5 /proc/1/mountinfo | sort | tr '\\n' ' '",
+        "ls /proc/1/root/ /proc/1/fd; cut -d' ' -f5 /proc/1/mountinfo; \
+         grep -E '^(Uid|Groups|Cap...|NoNewPrivs|Seccomp):' /proc/1/status | tr -s '\\t ' ' '",
     );
+    // CAP_SYS_PTRACE opens everything there is to see.
     setup.security.capabilities = u64::MAX >> 23;
     setup.security.seccomp = false;
-    assert_eq!(content(&pod.run(&setup).log), "rootfs shm volumes / /shm ");
+    let none = "0000000000000000";
+    let expected = format!(
+        "/proc/1/fd:\n\n/proc/1/root/:\n/\nUid: 65535 65535 65535 65535\nGroups: \nCapInh: {none}\nCapPrm: {none}\n\
+         CapEff: {none}\nCapBnd: {none}\nCapAmb: {none}\nNoNewPrivs: 1\nSeccomp: 2\n"
+    );
+    assert_eq!(content(&pod.run(&setup).log), expected);
+    pod.remove();
+}
+
+#[test]
+fn a_pod_ends_with_process_1_of_its_shared_pid_namespace() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::planned();
+    pod.plan.namespaces.pid = Owner::Pod;
+    let mut pod = pod.created();
+    let setup = pod.shell("c", "sleep 1000");
+    pod.start(&setup);
+    let init = pod.sandbox().pidfd().pid().expect("readable").expect("it lives");
+    let children = fs::read_to_string(format!("/proc/{init}/task/{init}/children")).expect("readable");
+    let reaper = children.split(' ').next().expect("the first child").parse().expect("a number");
+    PidFd::open(reaper).and_then(|reaper| reaper.send_signal(libc::SIGKILL)).expect("killed");
+    eventually("init ends", || is_readable(pod.sandbox().pidfd()));
     pod.remove();
 }

@@ -208,7 +208,12 @@ fn pid_namespaces_are_as_planned() {
     let seen = pod.output("cat /proc/1/comm; ps | grep -c '[s]leep 1234'");
     assert_eq!(seen, "init\n1\n");
     assert_eq!(pod.output("readlink /proc/1/exe >/dev/null 2>&1 || echo hidden"), "hidden\n");
-    assert_eq!(pod.output("kill -9 1; echo alive"), "alive\n", "init is immune to the Pod");
+    assert_eq!(pod.output("kill -9 1; echo alive"), "alive\n", "process 1 is immune to the Pod");
+    let setup = pod.shell("orphan", "(sleep 0.1; true) & exit 0");
+    pod.run(&setup);
+    let cgroup = pod.sandbox().container_cgroup(&setup.id).expect("there");
+    eventually("the orphan is reaped", || cgroup.procs().is_ok_and(|pids| pids.is_empty()));
+    drop(cgroup);
     pod.remove();
 
     let mut pod = Pod::planned();

@@ -53,6 +53,8 @@ pub struct InitSetup {
     pub loopback: bool,
     /// Adopt orphans: there is no pid namespace that does it.
     pub subreaper: bool,
+    /// Containers share a pid namespace, below that of init.
+    pub shared_processes: bool,
     /// Names of the tmpfs volumes whose mounts come with the message.
     pub volumes: Vec<String>,
     /// A mount for /dev/shm comes last.
