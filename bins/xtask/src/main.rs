@@ -29,7 +29,8 @@ usage: cargo xtask TASK
   vm [--kvm] [--kernel backports|stable] [--timeout SECONDS] -- COMMAND...
                         runs a command as root in a throw-away machine that sees this file system
   demo [--vm]           runs a pod of two containers, shows it, deletes it
-  bench                 builds for release and runs the figures in benches/
+  bench [NAME]... [-- [--count N] [--json]]
+                        builds for release and runs the figures in benches/
 ";
 
 fn main() -> ExitCode {
@@ -50,7 +51,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
     match task.as_str() {
         "check" => no_arguments(rest).and_then(|()| check::run()),
         "layers" => no_arguments(rest).and_then(|()| layers::run()),
-        "bench" => no_arguments(rest).and_then(|()| bench::run()),
+        "bench" => bench::run(rest),
         "test" => test::run(rest),
         "vm" => vm::run(rest),
         "demo" => demo::run(rest),
