@@ -41,10 +41,14 @@ pub(crate) use self::lock::SupervisorLock;
 use self::server::{BACKLOG, Hub, Wish};
 use crate::error::{Error, Result};
 use crate::events::EventLog;
+use crate::launch::release_memory;
 use crate::paths::Paths;
 use crate::protocol::{Message, Request};
 use crate::record::{Deletion, PodView, Published, Record, Records, read_json, remove_tree, write_json};
 use crate::{clock, facts};
+
+/// After so long without an event the start is over, and memory that it needed can go.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What a supervisor that takes over needs to know.
 #[derive(Debug, Serialize, Deserialize)]
@@ -97,6 +101,7 @@ async fn supervise(paths: &Paths, init: &Path, uid: &str, ready: OwnedFd) -> Res
     server::serve(&run_dir, hub).map_err(|source| Error::io("bind socket in", &run_dir, source))?;
     tell(ready)?;
     supervisor.take_up();
+    let mut trimmed = false;
     loop {
         supervisor.work_off();
         if supervisor.finished {
@@ -108,6 +113,10 @@ async fn supervise(paths: &Paths, init: &Path, uid: &str, ready: OwnedFd) -> Res
             () = sleep_until(deadline) => supervisor.inputs.push_back(Input::Tick),
             Some(wish) = wishes.recv() => supervisor.on_wish(wish),
             Some(done) = done.recv() => supervisor.on_done(done),
+            () = tokio::time::sleep(QUIET), if !trimmed => {
+                release_memory();
+                trimmed = true;
+            }
         }
     }
     supervisor.close(lock, wishes).await
