@@ -76,4 +76,5 @@ mod volumes;
 pub use complete::complete;
 pub use fault::{ConfigFault, PlanFault};
 pub use model::{ContainerPlan, ContainerSetup, Plan};
+pub use mounts::may_cover_in_proc;
 pub use pod::plan;

@@ -21,6 +21,14 @@ const PROC_ALLOWED: [&str; 11] = [
     "/proc/uptime",
 ];
 
+/// Returns whether `target`, an absolute path without `.`, `..` and empty components, is a file in /proc that a mount
+/// may cover.
+///
+/// Whoever makes the mount has to see to it that no other target leads to /proc by a symbolic link.
+pub fn may_cover_in_proc(target: &str) -> bool {
+    PROC_ALLOWED.contains(&target)
+}
+
 /// Returns the mounts of a container in the order in which they are made.
 ///
 /// Volumes keep the order of `volumeMounts`, except that a path with fewer components comes first, and the Pod's files
@@ -72,7 +80,7 @@ fn of_volume(
     })?;
     let target = absolute(&mount.mount_path);
     let below_proc = target == "/proc" || target.starts_with("/proc/");
-    if target == "/" || (below_proc && !PROC_ALLOWED.contains(&target.as_str())) {
+    if target == "/" || (below_proc && !may_cover_in_proc(&target)) {
         return Err(PlanFault::MountTarget {
             container: container.name.clone(),
             volume: mount.name.clone(),

@@ -160,7 +160,7 @@ fn prepare<'a>(
     }
     at(Stage::Rootfs, "attach the root file system", mounts::attach_root(root))?;
     let system = mounts::system(root, request, fds)?;
-    mounts::volumes(root, request, fds)?;
+    mounts::volumes(root, request, fds, &system)?;
     mounts::mask(root, &system, &security.masked_paths)?;
     mounts::protect(root, &security.read_only_paths)?;
     if security.read_only_rootfs {

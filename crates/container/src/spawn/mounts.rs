@@ -14,6 +14,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, major, makedev, minor, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, chdir, fchdir, fchownat, pivot_root, symlinkat};
+use podrun_plan::may_cover_in_proc;
 use podrun_plan::model::{MountPlan, MountSource};
 use podrun_sandbox::init::{ROOTFS, SHM, VOLUMES};
 use podrun_sandbox::mount::{self, Attributes, Filesystem, attach, attach_at, clone_tree};
@@ -158,14 +159,22 @@ fn make_node(dev: BorrowedFd<'_>, node: &DeviceNode) -> io::Result<()> {
 }
 
 /// Mounts volumes and files: parents before what is below them, otherwise in the order of the plan.
-pub(super) fn volumes(root: BorrowedFd<'_>, request: &StartRequest, fds: &Fds) -> Result<(), Failure> {
+///
+/// What a mount covers in /proc could hide from podrun what the kernel says, or lead its own writes elsewhere. So
+/// nothing there is covered but the files that the plan knows to be harmless, whatever links an image has to it.
+pub(super) fn volumes(
+    root: BorrowedFd<'_>,
+    request: &StartRequest,
+    fds: &Fds,
+    system: &System,
+) -> Result<(), Failure> {
+    let proc = at(Stage::Mounts, "look at /proc", fstat(&system.proc).map_err(io::Error::from))?.st_dev;
     for index in order(&request.setup.mounts) {
         let plan = &request.setup.mounts[index];
         let what =
             || format!("mount volume {:?} at {:?}", plan.volume.as_deref().unwrap_or("files"), plan.target);
-        if components(&plan.target).next().is_none_or(|first| first == "proc") {
-            let error = io::Error::other("the target must not be / or below /proc");
-            return Err(failure(Stage::Mounts, &what(), &error));
+        if components(&plan.target).next().is_none() {
+            return Err(failure(Stage::Mounts, &what(), &io::Error::other("the target must not be /")));
         }
         let own;
         let mount = match (&fds.mounts[index], &plan.source) {
@@ -178,7 +187,8 @@ pub(super) fn volumes(root: BorrowedFd<'_>, request: &StartRequest, fds: &Fds) -
                 return Err(failure(Stage::Mounts, &what(), &Errno::EBADF.into()));
             }
         };
-        let attached = place(root, mount.as_fd(), &plan.target);
+        let forbidden = (!may_cover_in_proc(&plan.target)).then_some(proc);
+        let attached = place(root, mount.as_fd(), &plan.target, forbidden);
         at(Stage::Mounts, &what(), attached)?;
     }
     Ok(())
@@ -192,13 +202,22 @@ fn order(mounts: &[MountPlan]) -> Vec<usize> {
     order
 }
 
-fn place(root: BorrowedFd<'_>, mount: BorrowedFd<'_>, target: &str) -> io::Result<()> {
+/// Attaches a mount on what it finds or makes at `target`, unless that is on the device `forbidden`.
+fn place(
+    root: BorrowedFd<'_>,
+    mount: BorrowedFd<'_>,
+    target: &str,
+    forbidden: Option<u64>,
+) -> io::Result<()> {
     let is_directory = fstat(mount)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
     let target = if is_directory {
         path::make_dir(root, Path::new(target), Mode::from_bits_truncate(0o755))?
     } else {
         path::make_file(root, Path::new(target))?
     };
+    if forbidden == Some(fstat(&target)?.st_dev) {
+        return Err(io::Error::other("the target must not be in /proc"));
+    }
     attach(mount, target.as_fd())
 }
 

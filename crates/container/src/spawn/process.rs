@@ -34,7 +34,9 @@ pub(super) fn set_oom_score(
     score: i32,
     warnings: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let set = path::open(proc, Path::new("self/oom_score_adj"), OFlag::O_WRONLY, Walk::InRoot)
+    // Not by way of `self`: a path without links ends where it says.
+    let own = format!("{}/oom_score_adj", std::process::id());
+    let set = path::open(proc, Path::new(&own), OFlag::O_WRONLY, Walk::NoLinks)
         .and_then(|file| File::from(file).write_all(score.to_string().as_bytes()));
     match set {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {

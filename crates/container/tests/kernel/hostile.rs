@@ -81,14 +81,39 @@ fn targets_of_mounts_stay_inside_whatever_the_image_links_to() {
 fn nothing_is_mounted_over_proc() {
     require!(root, cgroup2, overlay, program("busybox"));
     let mut pod = Pod::new();
-    for (index, target) in ["/proc", "/proc/self", "//proc/./sys", "/", "/."].into_iter().enumerate() {
-        let mut setup = pod.shell(&format!("c{index}"), "true");
-        setup.mounts = vec![mount("v", MountSource::Path(pod.root.path().into()), target)];
-        let failure = pod.try_start(&setup).expect_err(target).failure;
-        assert_eq!(failure.stage, Stage::Mounts, "{target}");
-        let what = format!("mount volume \"v\" at {target:?}: the target must not be / or below /proc");
-        assert_eq!(failure.message, what);
+    for (name, target) in
+        [("to-proc", "/proc"), ("to-self", "../proc/self"), ("to-sys", "/to-proc/sys/kernel")]
+    {
+        symlink(target, pod.layer.join(name)).expect("symlink");
     }
+    let source = pod.root.path().join("source");
+    fs::create_dir_all(source.join("self")).expect("mkdir");
+    // Where the first write of a container's process to /proc would go.
+    for link in ["oom_score_adj", "self/oom_score_adj"] {
+        symlink("/sys/kernel/core_pattern", source.join(link)).expect("symlink");
+    }
+    let targets = ["/proc", "/proc/self", "//proc/./sys", "/", "/.", "/to-proc", "/to-self", "/to-sys"];
+    for (index, target) in targets.into_iter().enumerate() {
+        let mut setup = pod.shell(&format!("c{index}"), "true");
+        setup.mounts = vec![mount("v", MountSource::Path(source.clone()), target)];
+        let failure = pod.try_start(&setup).expect_err(target).failure;
+        assert_eq!(failure.stage, Stage::Mounts, "{target}: {failure:?}");
+        let why =
+            if target.len() <= 2 { "the target must not be /" } else { "the target must not be in /proc" };
+        assert_eq!(failure.message, format!("mount volume \"v\" at {target:?}: {why}"));
+    }
+    pod.remove();
+}
+
+#[test]
+fn files_in_proc_that_show_the_containers_share_may_be_covered() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::new();
+    let source = pod.root.path().join("uptime");
+    fs::write(&source, "1.00 1.00\n").expect("write");
+    let mut setup = pod.shell("c", "cat /proc/uptime");
+    setup.mounts = vec![mount("v", MountSource::Path(source), "/proc/uptime")];
+    assert_eq!(content(&pod.run(&setup).log), "1.00 1.00\n");
     pod.remove();
 }
 
