@@ -328,7 +328,10 @@ pub(crate) fn stand_in(
         "spec": { "containers": [{ "name": "unknown", "image": "unknown" }] },
     });
     let path = paths.pod_data(uid).join("record.json");
-    let (mut pod, wire) = podrun_spec::from_json(manifest).map_err(|source| Error::corrupt(&path, source))?;
+    let parsed = podrun_spec::parse("record.json", &manifest.to_string())
+        .map_err(|source| Error::corrupt(&path, source))?;
+    let missing = || Error::corrupt(&path, "a Pod cannot be made of its name");
+    let podrun_spec::ParsedPod { mut pod, wire } = parsed.pods.into_iter().next().ok_or_else(missing)?;
     uid.clone_into(&mut pod.meta.uid);
     let options = PodOptions {
         node_name: String::new(),

@@ -66,7 +66,9 @@ pub(crate) fn run(paths: &Paths, init: &Path, uid: &str, ready: OwnedFd) -> i32 
         Ok(runtime) => runtime,
         Err(error) => return fail(&Error::Launch { source: error }),
     };
-    match runtime.block_on(supervise(paths, init, uid, ready)) {
+    let mut ready = Some(ready);
+    // The pipe is closed after the reason is written: whoever waits for it reads the reason then.
+    match runtime.block_on(supervise(paths, init, uid, &mut ready)) {
         Ok(()) => 0,
         Err(error) => fail(&error),
     }
@@ -80,16 +82,16 @@ fn fail(error: &dyn std::error::Error) -> i32 {
     1
 }
 
-async fn supervise(paths: &Paths, init: &Path, uid: &str, ready: OwnedFd) -> Result<()> {
+async fn supervise(paths: &Paths, init: &Path, uid: &str, ready: &mut Option<OwnedFd>) -> Result<()> {
     let run_dir = paths.supervisor(uid);
     // Whoever started this process may be gone, which is no reason not to do the work.
-    let tell = |ready: OwnedFd| match write(&ready, b"!") {
-        Ok(_) | Err(Errno::EPIPE) => Ok(()),
-        Err(errno) => Err(Error::Launch { source: errno.into() }),
+    let mut tell = || match ready.take().map(|ready| write(&ready, b"!")) {
+        None | Some(Ok(_) | Err(Errno::EPIPE)) => Ok(()),
+        Some(Err(errno)) => Err(Error::Launch { source: errno.into() }),
     };
     let Some(lock) = SupervisorLock::acquire(&run_dir)? else {
         // Two looked after the Pod at the same time, and the other one was quicker.
-        return tell(ready);
+        return tell();
     };
     let (mut supervisor, hub, mut wishes, mut done) = match Supervisor::load(paths, init, uid) {
         Err(error @ Error::Gone { .. }) => {
@@ -99,7 +101,7 @@ async fn supervise(paths: &Paths, init: &Path, uid: &str, ready: OwnedFd) -> Res
         loaded => loaded?,
     };
     server::serve(&run_dir, hub).map_err(|source| Error::io("bind socket in", &run_dir, source))?;
-    tell(ready)?;
+    tell()?;
     supervisor.take_up();
     let mut trimmed = false;
     loop {
