@@ -5,10 +5,12 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Podrun, cgroup, pod, processes, sh, state, status, with, with_spec};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use podrun_testkit::{podrun_bin, require};
 use serde_json::{Value, json};
 
@@ -98,8 +100,18 @@ fn assert_nothing_left(podrun: &Podrun, uids: &BTreeSet<String>) {
 struct Blow<'a> {
     call: &'a str,
     count: u32,
-    /// The processes that podrun forks too, until they execute another program.
-    forks: bool,
+    victims: Victims,
+}
+
+/// Who is watched for the call; each process counts its own.
+#[derive(Clone, Copy, PartialEq)]
+enum Victims {
+    /// The command alone.
+    Command,
+    /// Those that it forks too, until they execute another program: supervisors.
+    Supervisors,
+    /// Everybody: init and the processes of containers too.
+    All,
 }
 
 impl Blow<'_> {
@@ -115,9 +127,11 @@ impl Blow<'_> {
         command.args(["-D", "-o"]).arg(&report);
         command.args(["-e", &format!("trace={}", calls.join(",")), "-e"]);
         command.arg(format!("inject={}:signal=KILL:when={}", calls.join(","), self.count));
-        if self.forks {
-            command.args(["-f", "-b", "execve"]);
-        }
+        command.args(match self.victims {
+            Victims::Command => &[][..],
+            Victims::Supervisors => &["-f", "-b", "execve"],
+            Victims::All => &["-f"],
+        });
         command.arg(podrun_bin()).arg("--root").arg(podrun.state()).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().expect("strace runs");
@@ -140,11 +154,11 @@ impl Report {
 }
 
 /// Tries each call of a list at its first, second, … time, until there is no such time. Returns how many were killed.
-fn strike_each(calls: &[(&str, u32)], forks: bool, mut scene: impl FnMut(&Blow<'_>) -> bool) -> u32 {
+fn strike_each(calls: &[(&str, u32)], victims: Victims, mut scene: impl FnMut(&Blow<'_>) -> bool) -> u32 {
     let mut struck = 0;
     for &(call, times) in calls {
         for count in 1..=times {
-            if !scene(&Blow { call, count, forks }) {
+            if !scene(&Blow { call, count, victims }) {
                 break;
             }
             struck += 1;
@@ -155,7 +169,7 @@ fn strike_each(calls: &[(&str, u32)], forks: bool, mut scene: impl FnMut(&Blow<'
 
 /// Records a Pod and kills the command before it has started the supervisor.
 fn record_only(podrun: &Podrun, path: &str) {
-    let blow = Blow { call: "clone,fork,vfork", count: 1, forks: false };
+    let blow = Blow { call: "clone,fork,vfork", count: 1, victims: Victims::Command };
     assert!(blow.strike(podrun, &["run", "-d", "--unenforced-limits=warn", path]).struck());
 }
 
@@ -181,7 +195,7 @@ fn a_supervisor_may_be_killed_at_any_call_of_a_start() {
         ("openat2", 3),
         ("epoll_wait,epoll_pwait", 6),
     ];
-    let struck = strike_each(&calls, true, |blow| {
+    let struck = strike_each(&calls, Victims::Supervisors, |blow| {
         record_only(&podrun, &path);
         let report = blow.strike(&podrun, &["get", "pod", "start"]);
         assert_whole(&podrun, "start");
@@ -209,7 +223,7 @@ fn a_command_may_be_killed_at_any_call_of_run() {
         ("poll,ppoll", 2),
         ("unlink,unlinkat", 2),
     ];
-    let struck = strike_each(&calls, false, |blow| {
+    let struck = strike_each(&calls, Victims::Command, |blow| {
         let report = blow.strike(&podrun, &run);
         match podrun.podrun(&["get", "pod", "run"]).code {
             0 => {}
@@ -241,7 +255,7 @@ fn supervisor_and_command_may_be_killed_at_any_call_of_an_end() {
         ("openat2", 3),
         ("fsync", 2),
     ];
-    let struck = strike_each(&calls, true, |blow| {
+    let struck = strike_each(&calls, Victims::Supervisors, |blow| {
         podrun.podrun(&["run", "-d", "--unenforced-limits=warn", &path]).ok();
         assert_whole(&podrun, "end");
         let uid = podrun.get("end", "{.metadata.uid}");
@@ -333,5 +347,57 @@ fn an_init_may_be_killed_at_any_time() {
         delete(&podrun, &name);
         assert_nothing_left(&podrun, &BTreeSet::from([uid]));
     }
+    podrun.finish();
+}
+
+#[test]
+fn inits_and_containers_may_be_killed_at_any_call() {
+    require!(root, cgroup2, overlay, program("busybox"), program("strace"));
+    let podrun = Podrun::new();
+    let path = podrun.write(&with_spec(witness("deep"), json!({ "restartPolicy": "OnFailure" })));
+    let calls = [
+        ("clone3", 4),
+        ("accept4", 2),
+        ("sethostname", 1),
+        ("pivot_root", 1),
+        ("move_mount", 4),
+        ("umount2", 1),
+        ("mount", 1),
+        ("recvmsg", 5),
+        ("sendmsg", 4),
+        ("execve,execveat", 2),
+        ("waitid", 3),
+        ("seccomp", 1),
+        ("writev,write", 6),
+    ];
+    let struck = strike_each(&calls, Victims::All, |blow| {
+        record_only(&podrun, &path);
+        let report = blow.strike(&podrun, &["get", "pod", "deep"]);
+        podrun.podrun(&["get", "pod", "deep"]).ok();
+        processes::let_pass(Duration::from_millis(20));
+        delete(&podrun, "deep");
+        report.struck()
+    });
+    assert!(struck > 15, "only {struck} were killed");
+    podrun.finish();
+}
+
+#[test]
+fn a_supervisor_that_init_has_hung_up_on_calls_again() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    let uid = podrun.start(&pod("deposed", &[sh("c", "trap 'exit 4' TERM; echo up; sleep 3600 & wait")]));
+    podrun.wait_log("deposed", "c", "up");
+    for _ in 0..3 {
+        // Init listens to the newest caller, and this one goes away at once.
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let caller = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).expect("a socket");
+        let path = podrun.state().join("run/pods").join(&uid).join("init.sock");
+        connect(caller.as_raw_fd(), &UnixAddr::new(&path).expect("a short path")).expect("init listens");
+    }
+    let mut watch = podrun
+        .watch("deposed", &format!("{} {}", state("c", "terminated.exitCode"), status("c", "restartCount")));
+    podrun.podrun(&["delete", "pod", "deposed"]).ok();
+    watch.wait_line(|line| line == "4 0");
     podrun.finish();
 }

@@ -384,3 +384,78 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     };
     serde_json::from_slice(&text).map(Some).map_err(|source| Error::corrupt(path, source))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> (tempfile::TempDir, Records) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        paths.create().unwrap();
+        (dir, Records::new(paths))
+    }
+
+    fn create(records: &Records, uid: &str, name: &str) -> Result<PodView> {
+        let view = stand_in(&records.paths, uid, "default", name, false)?;
+        let (wire, options) = (view.wire.clone(), view.options.clone());
+        records.create(&view.pod, wire, Vec::new(), options, Timestamp(0))?;
+        Ok(view)
+    }
+
+    #[test]
+    fn a_name_is_taken_by_one_pod_and_free_after_its_removal() {
+        let (_dir, records) = records();
+        let view = create(&records, "u-1", "web").unwrap();
+        assert_eq!(records.uid_of("default", "web").unwrap().as_deref(), Some("u-1"));
+        assert_eq!(records.name_of("u-1"), Some(("default".to_owned(), "web".to_owned())));
+        let taken = create(&records, "u-2", "web").unwrap_err();
+        assert!(matches!(taken, Error::AlreadyExists { .. }), "{taken}");
+        records.remove(&view.pod).unwrap();
+        records.remove(&view.pod).unwrap();
+        assert_eq!(records.uids().unwrap(), Vec::<String>::new());
+        create(&records, "u-2", "web").unwrap();
+        assert_eq!(records.uids().unwrap(), ["u-2"]);
+    }
+
+    #[test]
+    fn what_is_about_no_pod_is_swept_up_and_nothing_else() {
+        let (dir, records) = records();
+        create(&records, "u-1", "web.tmp").unwrap();
+        let root = dir.path();
+        let kept = ["run/supervisors/u-1/lock", "data/logs/default_web.tmp_u-1/c/0.log"];
+        let swept = [
+            "data/pods/u-2/status.json",
+            "data/pods/u-3/volumes/v/file",
+            "data/names/default_gone",
+            "data/names/.default_web.tmp.tmp",
+            "data/logs/default_gone_u-2/c/0.log",
+            "run/supervisors/u-2/lock",
+        ];
+        for path in kept.iter().chain(&swept) {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "u-2").unwrap();
+        }
+        records.sweep().unwrap();
+        for path in kept {
+            assert!(root.join(path).exists(), "{path}");
+        }
+        for path in swept {
+            assert!(!root.join(path).exists(), "{path}");
+        }
+        assert_eq!(records.uid_of("default", "web.tmp").unwrap().as_deref(), Some("u-1"));
+        assert_eq!(records.load("u-1").unwrap().uid, "u-1");
+    }
+
+    #[test]
+    fn a_record_in_the_place_of_another_is_refused() {
+        let (_dir, records) = records();
+        create(&records, "u-1", "web").unwrap();
+        let (from, to) = (records.paths.pod_data("u-1"), records.paths.pod_data("u-2"));
+        fs::create_dir(&to).unwrap();
+        fs::copy(from.join("record.json"), to.join("record.json")).unwrap();
+        assert!(matches!(records.load("u-2"), Err(Error::Corrupt { .. })));
+        assert!(matches!(records.load("u-3"), Err(Error::Gone { .. })));
+    }
+}
