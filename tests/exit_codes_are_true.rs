@@ -32,6 +32,7 @@ fn each_container_has_its_own_code() {
         sh("code-255", "exit 255"),
         sh("code-42", "exit 42"),
         sh("kill", "kill -KILL $$$$"),
+        sh("real-time", "kill -40 $$$$"),
         sh("segv", "kill -SEGV $$$$"),
         sh("term", "kill -TERM $$$$"),
     ];
@@ -44,6 +45,7 @@ fn each_container_has_its_own_code() {
         ("code-255", 255, "Error"),
         ("code-42", 42, "Error"),
         ("kill", 137, "Error"),
+        ("real-time", 168, "Error"),
         ("segv", 139, "Error"),
         ("term", 143, "Error"),
     ];
