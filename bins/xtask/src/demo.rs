@@ -7,10 +7,9 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use podrun_testkit::{LeakCheck, Requirement, busybox_image_named, cgroup2_mount};
-use serde_json::Value;
 
 use crate::debian;
-use crate::process::{self, Context as _, Failure, Result, capture, cargo, command};
+use crate::process::{self, Context as _, Failure, Result, Watched, cargo, command};
 use crate::vm::{Machine, Options};
 use crate::workspace::Workspace;
 
@@ -20,7 +19,7 @@ const POD: &str = "demo";
 const PROOFS: &[&str] = &["localhost says: hello from the init container, tick", "ipc says: shared memory"];
 /// Ample even for an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-const INTERVAL: Duration = Duration::from_millis(200);
+const READY: &str = "jsonpath=Ready: {.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}";
 /// Where the guest keeps podrun's state: its root is an overlay, on which image layers cannot stand.
 const GUEST_ROOT: &str = "/var/lib/podrun/demo";
 
@@ -83,15 +82,12 @@ impl Demo {
         }
         fs::create_dir_all(&self.root).context(self.root.display())?;
         let leaks = LeakCheck::start();
-        // A failure must not leave the pod running, and what is left is of interest either way.
-        let shown = self.show();
-        let deleted = title("delete").and_then(|()| process::run(self.podrun().args(["delete", "pod", POD])));
+        let played = self.load_run_and_delete();
         title("left behind")?;
         let left = leaks.leftovers(Duration::from_secs(10));
         // What was told here need not be told again by a panic.
         std::mem::forget(leaks);
-        shown?;
-        deleted?;
+        played?;
         if left.is_empty() {
             println!("nothing");
             return Ok(ExitCode::SUCCESS);
@@ -100,26 +96,44 @@ impl Demo {
         Err(Failure::new("the pod left something behind"))
     }
 
-    fn show(&self) -> Result<()> {
+    fn load_run_and_delete(&self) -> Result<()> {
         title("load the image")?;
         process::run(self.podrun().args(["image", "load"]).arg(&self.archive))?;
-        title("run the pod")?;
-        let mut run = self.podrun();
-        run.args(["run", "-d"]).args(unenforced_limits()).arg(&self.pod);
-        process::run(&mut run)?;
-        self.wait_until("the pod is ready", || Ok(is_ready(&self.status()?)))?;
-        self.wait_until("the containers reach each other", || {
-            let logs = self.logs()?;
-            Ok(PROOFS.iter().all(|proof| logs.contains(proof)))
-        })?;
+        title("run the pod: its timeline and its logs")?;
+        let mut podrun = self.podrun();
+        let mut run = Watched::start(podrun.arg("run").args(unenforced_limits()).arg(&self.pod), PATIENCE)?;
+        // A failure must not leave the pod running.
+        let shown = self.show(&mut run);
+        let deleted = title("delete").and_then(|()| process::run(self.podrun().args(["delete", "pod", POD])));
+        let ended = run.finish();
+        shown?;
+        deleted?;
+        // Both containers end well when they are told to, and so does the command that has followed them.
+        match ended?.status {
+            Some(status) if status.success() => Ok(()),
+            status => Err(Failure::new(format!("podrun run ended with {status:?}"))),
+        }
+    }
+
+    fn show(&self, run: &mut Watched) -> Result<()> {
+        wait_until("the containers reach each other", run, PROOFS)?;
+        let mut get = self.podrun();
+        let mut ready = Watched::start(get.args(["get", "pod", POD, "-w", "-o", READY]), PATIENCE)?;
+        let is_ready = wait_until("the pod is ready", &mut ready, &["Ready: True"]);
+        ready.stop()?;
+        is_ready?;
         title("status")?;
         process::run(self.podrun().args(["get", "pod", POD, "-o", "yaml"]))?;
-        title("events")?;
         process::run(self.podrun().args(["describe", "pod", POD]))?;
         title("logs")?;
-        print!("{}", self.logs()?);
+        process::run(self.podrun().args(["logs", POD, "--all-containers", "--prefix"]))?;
         title("limits, as the kernel holds them")?;
-        print!("{}", limits());
+        match limits() {
+            text if text.is_empty() => {
+                println!("none: this host's cgroup2 hierarchy has no controller for them")
+            }
+            text => print!("{text}"),
+        }
         Ok(())
     }
 
@@ -128,29 +142,20 @@ impl Demo {
         podrun.arg("--root").arg(&self.root);
         podrun
     }
+}
 
-    fn status(&self) -> Result<Value> {
-        let text = capture(self.podrun().args(["get", "pod", POD, "-o", "json"]))?;
-        serde_json::from_str(&text).context("the pod as json")
-    }
-
-    fn logs(&self) -> Result<String> {
-        capture(self.podrun().args(["logs", POD, "--all-containers", "--prefix"]))
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "looks from outside, as a person with kubectl would")]
-    fn wait_until(&self, what: &str, mut is_true: impl FnMut() -> Result<bool>) -> Result<()> {
-        let begin = Instant::now();
-        while !is_true()? {
-            if begin.elapsed() > PATIENCE {
-                let status = self.status()?;
-                return Err(Failure::new(format!("waited {PATIENCE:?} until {what}: {status:#}")));
-            }
-            std::thread::sleep(INTERVAL);
+/// Waits until a program has printed all of this.
+fn wait_until(what: &str, program: &mut Watched, texts: &[&str]) -> Result<()> {
+    let begin = Instant::now();
+    while !texts.iter().all(|text| program.has_printed(text)) {
+        if let Some(status) = program.tick()? {
+            return Err(Failure::new(format!("ended with {status} before {what}")));
         }
-        println!("{what} after {:.1?}", begin.elapsed());
-        Ok(())
+        if begin.elapsed() > PATIENCE {
+            return Err(Failure::new(format!("waited {PATIENCE:?} until {what}")));
+        }
     }
+    Ok(())
 }
 
 /// Prints a heading; flushed, because programs that we start write to the same place.
@@ -166,11 +171,6 @@ fn unenforced_limits() -> Option<&'static str> {
         ["cpu", "memory", "pids"].iter().find(|name| Requirement::controller(name).check().is_err())?;
     println!("this host's cgroup2 hierarchy lacks {missing}: limits are warned about, not enforced");
     Some("--unenforced-limits=warn")
-}
-
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
 }
 
 /// Returns the limits of all cgroups of podrun.
@@ -198,21 +198,4 @@ fn limits_of(dir: &Path, shown: &Path) -> String {
         }
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pod_is_ready_when_its_condition_says_so() {
-        let pod = |status: &str| {
-            serde_json::json!({ "status": { "conditions": [
-                { "type": "Initialized", "status": "True" }, { "type": "Ready", "status": status },
-            ] } })
-        };
-        assert!(is_ready(&pod("True")));
-        assert!(!is_ready(&pod("False")));
-        assert!(!is_ready(&Value::Null));
-    }
 }

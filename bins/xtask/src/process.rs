@@ -110,6 +110,11 @@ impl Watched {
         Ok(Self { child, chunks, output: Vec::new(), deadline: Instant::now() + limit })
     }
 
+    /// Tells whether a text was among the output so far.
+    pub(crate) fn has_printed(&self, text: &str) -> bool {
+        self.output.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
     /// Ends the program at once.
     pub(crate) fn stop(mut self) -> Result<()> {
         self.child.kill().context("kill")?;
