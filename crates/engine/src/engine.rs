@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use podrun_image::Store;
@@ -12,12 +13,13 @@ use podrun_spec::model::{Object, Pod};
 use podrun_spec::status::Phase;
 
 use crate::client::Client;
+use crate::clock;
 use crate::error::{Error, Result};
+use crate::facts::Host;
 use crate::launch::fork_supervisor;
 use crate::paths::{Paths, create_private_dir};
 use crate::record::{self, PodOptions, PodView, Published, Records};
 use crate::supervisor::{self, SupervisorLock};
-use crate::{clock, facts};
 
 /// How long a supervisor may take to begin or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,12 +41,13 @@ pub struct Engine {
     paths: Paths,
     init: PathBuf,
     records: Records,
+    host: OnceLock<Host>,
 }
 
 impl Engine {
     /// Returns the engine of these directories. `init` is the path of the `podrun-init` program.
     pub fn new(paths: Paths, init: PathBuf) -> Self {
-        Self { records: Records::new(paths.clone()), paths, init }
+        Self { records: Records::new(paths.clone()), paths, init, host: OnceLock::new() }
     }
 
     /// Returns where state is kept.
@@ -66,7 +69,17 @@ impl Engine {
     /// # Errors
     /// [`Error::Unplannable`] with everything that this host cannot do.
     pub fn plan(&self, pod: &Pod, options: &PodOptions) -> Result<Plan> {
-        supervisor::make_plan(pod, &facts::host_facts(&self.paths, options)?)
+        supervisor::make_plan(pod, &self.host()?.facts(options))
+    }
+
+    fn host(&self) -> Result<&Host> {
+        match self.host.get() {
+            Some(host) => Ok(host),
+            None => {
+                let host = Host::look(&self.paths)?;
+                Ok(self.host.get_or_init(|| host))
+            }
+        }
     }
 
     /// Records a Pod under a new UID. Nothing is made in the kernel yet.
@@ -107,7 +120,8 @@ impl Engine {
     pub fn launch(&self, uid: &str) -> Result<()> {
         let gone = || Error::Gone { uid: uid.to_owned() };
         let log = self.paths.pod_data(uid).join("supervisor.log");
-        match fork_supervisor(&log, |ready| supervisor::run(&self.paths, &self.init, uid, ready)) {
+        let host = self.host()?;
+        match fork_supervisor(&log, |ready| supervisor::run(&self.paths, &self.init, host, uid, ready)) {
             // It may have been removed at any moment of this, and then why it failed is not interesting.
             Err(_) if !self.records.exists(uid) => Err(gone()),
             launched => launched,
@@ -251,7 +265,7 @@ impl Engine {
             return Err(Error::Busy { name: view.pod.meta.name.clone() });
         };
         if self.records.exists(&view.pod.meta.uid) {
-            supervisor::remove_kernel_objects(&self.paths, view)?;
+            supervisor::remove_kernel_objects(self.host()?, view)?;
             self.records.remove(&view.pod)
         } else {
             // Somebody was faster; only the lock that was just made is left.
@@ -268,7 +282,8 @@ impl Engine {
     ///
     /// Cgroups and files that are not there are left out.
     pub fn cgroup_values(&self, view: &PodView) -> Vec<CgroupReadBack> {
-        let Ok((plan, host)) = supervisor::plan_leniently(&self.paths, view) else { return Vec::new() };
+        let planned = self.host().and_then(|host| supervisor::plan_leniently(host, view));
+        let Ok((plan, host)) = planned else { return Vec::new() };
         let running = view
             .published
             .status

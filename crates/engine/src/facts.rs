@@ -7,7 +7,7 @@ use std::path::Path;
 use caps::{CapSet, Capability};
 use nix::sys::resource::{Resource, getrlimit};
 use podrun_cgroups::{Availability, Controller, Facts, Hierarchy, HugePageSize, availability};
-use podrun_plan::facts::{CgroupFacts, ControllerFact, HostFacts};
+use podrun_plan::facts::{CgroupFacts, ControllerFact, HostFacts, UnenforcedLimits};
 
 use procfs::Current as _;
 
@@ -18,26 +18,47 @@ use crate::record::PodOptions;
 /// Cgroup below which each Pod gets its own.
 pub(crate) const CGROUP_PARENT: &str = "podrun";
 
-/// Asks the kernel for everything that a plan depends on.
-pub(crate) fn host_facts(paths: &Paths, options: &PodOptions) -> Result<HostFacts> {
-    let (_, nofile_hard) = getrlimit(Resource::RLIMIT_NOFILE)
-        .map_err(|errno| Error::io("read limits of", Path::new("/proc/self/limits"), errno.into()))?;
-    let cgroup = cgroup_facts()?;
-    let has_pids = cgroup.controllers.get(Controller::Pids.name()) == Some(&ControllerFact::Available);
-    Ok(HostFacts {
-        run_dir: paths.run.clone(),
-        data_dir: paths.data.clone(),
-        node_name: options.node_name.clone(),
-        cgroup,
-        memory_bytes: memory_bytes()?,
-        huge_page_sizes: huge_page_sizes(),
-        last_capability: read_number("/proc/sys/kernel/cap_last_cap")?,
-        pod_pids_limit: options.pod_pids_limit.on_host(has_pids),
-        unenforced_limits: options.unenforced_limits,
-        memory_qos: options.memory_qos,
-        sys_resource: may_raise_limits()?,
-        nofile_hard,
-    })
+/// What is the same for all Pods of this host while a process lives: looked up once.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    facts: HostFacts,
+    has_pids: bool,
+}
+
+impl Host {
+    /// Asks the kernel for everything that a plan depends on.
+    pub(crate) fn look(paths: &Paths) -> Result<Self> {
+        let (_, nofile_hard) = getrlimit(Resource::RLIMIT_NOFILE)
+            .map_err(|errno| Error::io("read limits of", Path::new("/proc/self/limits"), errno.into()))?;
+        let cgroup = cgroup_facts()?;
+        let has_pids = cgroup.controllers.get(Controller::Pids.name()) == Some(&ControllerFact::Available);
+        let facts = HostFacts {
+            run_dir: paths.run.clone(),
+            data_dir: paths.data.clone(),
+            node_name: String::new(),
+            cgroup,
+            memory_bytes: memory_bytes()?,
+            huge_page_sizes: huge_page_sizes(),
+            last_capability: read_number("/proc/sys/kernel/cap_last_cap")?,
+            pod_pids_limit: None,
+            unenforced_limits: UnenforcedLimits::Refuse,
+            memory_qos: false,
+            sys_resource: may_raise_limits()?,
+            nofile_hard,
+        };
+        Ok(Self { facts, has_pids })
+    }
+
+    /// Returns the facts for a Pod that is run in this way.
+    pub(crate) fn facts(&self, options: &PodOptions) -> HostFacts {
+        HostFacts {
+            node_name: options.node_name.clone(),
+            pod_pids_limit: options.pod_pids_limit.on_host(self.has_pids),
+            unenforced_limits: options.unenforced_limits,
+            memory_qos: options.memory_qos,
+            ..self.facts.clone()
+        }
+    }
 }
 
 fn cgroup_facts() -> Result<CgroupFacts> {

@@ -175,10 +175,28 @@ impl Records {
         create_private_dir(&dir)?;
         create_private_dir(&self.paths.data.join("names"))?;
         // The name comes first: a name without a Pod is free, while a Pod without its name could not be asked for.
-        write_atomically(&self.name_path(namespace, name), record.uid.as_bytes(), true)?;
-        write_json(&dir.join("record.json"), &record, true)?;
+        write_atomically(&self.name_path(namespace, name), record.uid.as_bytes(), false)?;
+        write_json(&dir.join("record.json"), &record, false)?;
         drop(lock);
         Ok(record)
+    }
+
+    /// Waits until the record and the name of a Pod are on the disk.
+    ///
+    /// Creating a Pod does not wait for that: it survives the death of any process, and with the machine dies all that
+    /// was made for it.
+    pub(crate) fn sync(&self, pod: &Pod) -> Result<()> {
+        let dir = self.paths.pod_data(&pod.meta.uid);
+        let name = self.name_path(&pod.meta.namespace, &pod.meta.name);
+        for path in [&dir.join("record.json"), &name, &dir, &self.paths.data.join("names")] {
+            match File::open(path).and_then(|file| file.sync_all()) {
+                // It was removed meanwhile.
+                Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                Err(source) => return Err(Error::io("sync", path, source)),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Returns the UID of the Pod of that name.

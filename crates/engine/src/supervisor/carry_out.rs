@@ -84,23 +84,31 @@ impl Supervisor {
 
     fn ensure_image(&mut self, container: String) {
         let Some(plan) = self.plan.container(&container) else { return };
-        let input = match self.find_image(plan) {
+        let found = match self.next_image(&container) {
+            Some((id, facts)) => Ok((id, facts, None)),
+            None => self.find_image(plan).map(|image| (image.id, image.facts, Some(image.hold))),
+        };
+        let input = match found {
             Ok((image_id, facts, hold)) => {
                 self.images.insert(container.clone(), facts);
-                self.hold = Some(hold);
+                self.hold = hold;
                 Input::ImageReady { container, image_id, pulled: false }
             }
-            Err((reason, message)) => Input::ImageFailed { container, reason: reason.to_owned(), message },
+            Err(NoImage { reason, message }) => {
+                Input::ImageFailed { container, reason: reason.to_owned(), message }
+            }
         };
         self.inputs.push_back(input);
     }
 
-    /// Returns the image's id, what it says, and a hold on its layers; or the waiting reason and its text.
-    fn find_image(&self, plan: &ContainerPlan) -> std::result::Result<(String, ImageFacts, Hold), NoImage> {
+    /// Returns a container's image.
+    pub(super) fn find_image(&self, plan: &ContainerPlan) -> std::result::Result<Image, NoImage> {
+        let none = |reason, message| NoImage { reason, message };
         let (text, reference) =
-            image_to_pull(&plan.image).map_err(|message| ("InvalidImageName", message))?;
+            image_to_pull(&plan.image).map_err(|message| none("InvalidImageName", message))?;
         let inspect = |error: podrun_image::Error| {
-            ("ImageInspectError", format!("Failed to inspect image \"{}\": {}", plan.image, chain(&error)))
+            let cause = chain(&error);
+            none("ImageInspectError", format!("Failed to inspect image \"{}\": {cause}", plan.image))
         };
         let store = podrun_image::Store::open(&self.paths.images()).map_err(inspect)?;
         // From here to the mount nobody may delete the layers.
@@ -124,10 +132,10 @@ impl Supervisor {
                     working_dir: config.working_dir,
                     stop_signal: config.stop_signal.unwrap_or_default(),
                 };
-                Ok((image.id.to_string(), facts, hold))
+                Ok(Image { id: image.id.to_string(), facts, hold })
             }
-            (Decision::NeverAndAbsent, _) => Err(("ErrImageNeverPull", never_and_absent(&plan.image))),
-            _ => Err(("ErrImagePull", pull_is_not_possible(&text, policy))),
+            (Decision::NeverAndAbsent, _) => Err(none("ErrImageNeverPull", never_and_absent(&plan.image))),
+            _ => Err(none("ErrImagePull", pull_is_not_possible(&text, policy))),
         }
     }
 
@@ -136,7 +144,7 @@ impl Supervisor {
         // The mount keeps the layers now, or nobody needs them.
         self.hold = None;
         match started {
-            Ok(()) => {}
+            Ok(()) => self.look_ahead(&container),
             Err(Unstartable::Config { reason, message }) => {
                 let failure = StartFailure::Config { reason, message };
                 self.inputs.push_back(Input::StartFailed { container, attempt, failure });
@@ -147,12 +155,16 @@ impl Supervisor {
     }
 
     fn prepare_and_start(&mut self, container: &str, attempt: u32) -> std::result::Result<(), Unstartable> {
-        let setup = self.setup(container, attempt)?;
-        let Some(sandbox) = &self.sandbox else { return Err(Unstartable::InitGone) };
-        let prepared = podrun_container::prepare(&setup, sandbox).map_err(|error| Unstartable::Config {
-            reason: error.reason().to_owned(),
-            message: chain(&error),
-        })?;
+        let (setup, prepared) = match self.take_next(container, attempt) {
+            Some(next) => next,
+            None => {
+                let setup = self.setup(container, attempt)?;
+                let sandbox = self.sandbox.as_ref().ok_or(Unstartable::InitGone)?;
+                let prepared = podrun_container::prepare(&setup, sandbox)?;
+                (setup, prepared)
+            }
+        };
+        let sandbox = self.sandbox.as_ref().ok_or(Unstartable::InitGone)?;
         sandbox.start(&setup, prepared).map_err(|error| match error {
             SandboxError::InitGone { .. } => Unstartable::InitGone,
             error => Unstartable::create(chain(&error)),
@@ -165,24 +177,28 @@ impl Supervisor {
         name: &str,
         attempt: u32,
     ) -> std::result::Result<ContainerSetup, Unstartable> {
-        let missing = || Unstartable::create(format!("container \"{name}\" is not part of the Pod"));
-        let plan = self.plan.container(name).ok_or_else(missing)?;
-        let (_, container) = self.pod.spec.container(name).ok_or_else(missing)?;
-        let image = match self.images.get(name) {
-            Some(image) => image.clone(),
-            // A supervisor that took over has not looked yet.
-            None => {
-                let (_, facts, hold) = self.find_image(plan).map_err(|(reason, message)| {
-                    Unstartable::Config { reason: reason.to_owned(), message }
-                })?;
-                self.hold = Some(hold);
-                facts
-            }
-        };
+        if let Some(facts) = self.images.get(name) {
+            return self.setup_with(name, attempt, facts);
+        }
+        // A supervisor that took over has not looked yet.
+        let plan = self.plan.container(name).ok_or_else(|| no_such_container(name))?;
+        let image = self.find_image(plan)?;
+        self.hold = Some(image.hold);
+        self.setup_with(name, attempt, &image.facts)
+    }
+
+    pub(super) fn setup_with(
+        &self,
+        name: &str,
+        attempt: u32,
+        image: &ImageFacts,
+    ) -> std::result::Result<ContainerSetup, Unstartable> {
+        let plan = self.plan.container(name).ok_or_else(|| no_such_container(name))?;
+        let (_, container) = self.pod.spec.container(name).ok_or_else(|| no_such_container(name))?;
         let env = assemble_env(&self.pod, container, &self.record.objects, &self.node_facts())
             .map_err(|fault| Unstartable::config(fault.to_string()))?;
         let grace = self.pod.spec.termination_grace_period;
-        complete(&self.plan, plan, container, attempt, &image, &env, grace).map_err(|fault| {
+        complete(&self.plan, plan, container, attempt, image, &env, grace).map_err(|fault| {
             Unstartable::Config { reason: fault.reason().to_owned(), message: fault.to_string() }
         })
     }
@@ -230,6 +246,7 @@ impl Supervisor {
     fn stop_sandbox(&mut self) {
         self.stopping = true;
         self.hold = None;
+        self.next = None;
         self.connection = None;
         let sandbox = self.sandbox.take();
         let (plan, mount) = (self.plan.sandbox.clone(), self.host.cgroup.mount.clone());
@@ -306,8 +323,21 @@ impl Supervisor {
     }
 }
 
+/// An image that is here.
+pub(super) struct Image {
+    /// `sha256:…`
+    pub(super) id: String,
+    /// What it says.
+    pub(super) facts: ImageFacts,
+    /// Keeps its layers from being deleted.
+    pub(super) hold: Hold,
+}
+
 /// The waiting reason of a container without an image, and its text.
-type NoImage = (&'static str, String);
+pub(super) struct NoImage {
+    reason: &'static str,
+    message: String,
+}
 
 /// Why a container cannot be started.
 #[derive(Debug)]
@@ -326,6 +356,22 @@ impl Unstartable {
     fn create(message: String) -> Self {
         Self::Config { reason: "CreateContainerError".to_owned(), message }
     }
+}
+
+impl From<NoImage> for Unstartable {
+    fn from(NoImage { reason, message }: NoImage) -> Self {
+        Self::Config { reason: reason.to_owned(), message }
+    }
+}
+
+impl From<podrun_container::PrepareError> for Unstartable {
+    fn from(error: podrun_container::PrepareError) -> Self {
+        Self::Config { reason: error.reason().to_owned(), message: chain(&error) }
+    }
+}
+
+fn no_such_container(name: &str) -> Unstartable {
+    Unstartable::create(format!("container \"{name}\" is not part of the Pod"))
 }
 
 fn pull_is_not_possible(image: &str, policy: ImagePullPolicy) -> String {

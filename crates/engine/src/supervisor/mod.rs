@@ -14,6 +14,7 @@
 mod async_fd;
 mod carry_out;
 mod lock;
+mod look_ahead;
 mod server;
 mod take_over;
 
@@ -38,14 +39,16 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub(crate) use self::lock::SupervisorLock;
+use self::look_ahead::Next;
 use self::server::{BACKLOG, Hub, Wish};
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::events::EventLog;
+use crate::facts::Host;
 use crate::launch::release_memory;
 use crate::paths::Paths;
 use crate::protocol::{Message, Request};
 use crate::record::{Deletion, PodView, Published, Record, Records, read_json, remove_tree, write_json};
-use crate::{clock, facts};
 
 /// After so long without an event the start is over, and memory that it needed can go.
 const QUIET: Duration = Duration::from_secs(1);
@@ -61,14 +64,14 @@ struct Saved {
 }
 
 /// Runs the supervisor of a Pod until the Pod has ended. Returns the exit code of the process.
-pub(crate) fn run(paths: &Paths, init: &Path, uid: &str, ready: OwnedFd) -> i32 {
+pub(crate) fn run(paths: &Paths, init: &Path, host: &Host, uid: &str, ready: OwnedFd) -> i32 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Error::Launch { source: error }),
     };
     let mut ready = Some(ready);
     // The pipe is closed after the reason is written: whoever waits for it reads the reason then.
-    match runtime.block_on(supervise(paths, init, uid, &mut ready)) {
+    match runtime.block_on(supervise(paths, init, host, uid, &mut ready)) {
         Ok(()) => 0,
         Err(error) => fail(&error),
     }
@@ -82,7 +85,13 @@ fn fail(error: &dyn std::error::Error) -> i32 {
     1
 }
 
-async fn supervise(paths: &Paths, init: &Path, uid: &str, ready: &mut Option<OwnedFd>) -> Result<()> {
+async fn supervise(
+    paths: &Paths,
+    init: &Path,
+    host: &Host,
+    uid: &str,
+    ready: &mut Option<OwnedFd>,
+) -> Result<()> {
     let run_dir = paths.supervisor(uid);
     // Whoever started this process may be gone, which is no reason not to do the work.
     let mut tell = || match ready.take().map(|ready| write(&ready, b"!")) {
@@ -93,7 +102,7 @@ async fn supervise(paths: &Paths, init: &Path, uid: &str, ready: &mut Option<Own
         // Two looked after the Pod at the same time, and the other one was quicker.
         return tell();
     };
-    let (mut supervisor, hub, mut wishes, mut done) = match Supervisor::load(paths, init, uid) {
+    let (mut supervisor, hub, mut wishes, mut done) = match Supervisor::load(paths, init, host, uid) {
         Err(error @ Error::Gone { .. }) => {
             remove_tree(&run_dir)?;
             return Err(error);
@@ -116,7 +125,7 @@ async fn supervise(paths: &Paths, init: &Path, uid: &str, ready: &mut Option<Own
             Some(wish) = wishes.recv() => supervisor.on_wish(wish),
             Some(done) = done.recv() => supervisor.on_done(done),
             () = tokio::time::sleep(QUIET), if !trimmed => {
-                release_memory();
+                supervisor.settle();
                 trimmed = true;
             }
         }
@@ -187,6 +196,10 @@ struct Supervisor {
     images: HashMap<String, ImageFacts>,
     /// Keeps the layers of the image that is about to be mounted.
     hold: Option<Hold>,
+    /// The container that will be started next, prepared while the one before it starts.
+    next: Option<Next>,
+    /// Whether this supervisor is the Pod's first: then nothing of a container is there before it is made.
+    first: bool,
     /// Exit records that init may forget once the state that knows them is written.
     forgettable: Vec<String>,
     events: EventLog,
@@ -206,13 +219,14 @@ impl Supervisor {
     fn load(
         paths: &Paths,
         init: &Path,
+        host: &Host,
         uid: &str,
     ) -> Result<(Self, Hub, mpsc::Receiver<Wish>, mpsc::Receiver<Done>)> {
         let records = Records::new(paths.clone());
         let record = records.load(uid)?;
         let record_path = paths.pod_data(uid).join("record.json");
         let pod = record.to_pod(&record_path)?;
-        let host = facts::host_facts(paths, &record.options)?;
+        let host = host.facts(&record.options);
         let plan = make_plan(&pod, &host)?;
         let boot_id = boot_id()?;
         let saved: Option<Saved> = read_json(&paths.pod_data(uid).join("state.json"))?;
@@ -224,6 +238,7 @@ impl Supervisor {
             }
             published => (published?, false),
         };
+        let first = saved.is_none();
         let (machine, inputs, ahead) = match saved {
             Some(saved) if saved.boot_id == boot_id => {
                 (Machine::restore(&pod, saved.state), VecDeque::new(), saved.ahead)
@@ -259,6 +274,8 @@ impl Supervisor {
             stopping: false,
             images: HashMap::new(),
             hold: None,
+            next: None,
+            first,
             forgettable: Vec::new(),
             events,
             published,
@@ -282,6 +299,13 @@ impl Supervisor {
             );
             self.warn("Unenforced", message, None);
         }
+    }
+
+    /// Does what the start had no time for: makes the record last, and gives memory back.
+    fn settle(&self) {
+        let (records, pod) = (self.records.clone(), self.pod.clone());
+        tokio::task::spawn_blocking(move || Self::warn_on_error(records.sync(&pod)));
+        release_memory();
     }
 
     /// Works off all inputs and their consequences, then writes down where things stand.
@@ -453,14 +477,14 @@ pub(crate) fn make_plan(pod: &Pod, host: &HostFacts) -> Result<Plan> {
 }
 
 /// Plans a Pod that exists already: what this host cannot enforce any more is no reason to give up on the rest.
-pub(crate) fn plan_leniently(paths: &Paths, view: &PodView) -> Result<(Plan, HostFacts)> {
-    let mut host = facts::host_facts(paths, &view.options)?;
+pub(crate) fn plan_leniently(host: &Host, view: &PodView) -> Result<(Plan, HostFacts)> {
+    let mut host = host.facts(&view.options);
     host.unenforced_limits = UnenforcedLimits::Warn;
     Ok((make_plan(&view.pod, &host)?, host))
 }
 
 /// Removes whatever a Pod may have left in the kernel. Its names are all that is needed.
-pub(crate) fn remove_kernel_objects(paths: &Paths, view: &PodView) -> Result<()> {
-    let (plan, host) = plan_leniently(paths, view)?;
+pub(crate) fn remove_kernel_objects(host: &Host, view: &PodView) -> Result<()> {
+    let (plan, host) = plan_leniently(host, view)?;
     podrun_sandbox::remove(&plan.sandbox, &host.cgroup.mount).map_err(Error::Remove)
 }
