@@ -128,12 +128,11 @@ impl Demo {
         title("logs")?;
         process::run(self.podrun().args(["logs", POD, "--all-containers", "--prefix"]))?;
         title("limits, as the kernel holds them")?;
-        match limits() {
-            text if text.is_empty() => {
-                println!("none: this host's cgroup2 hierarchy has no controller for them")
-            }
-            text => print!("{text}"),
+        let limits = limits();
+        if limits.is_empty() {
+            println!("none: this host's cgroup2 hierarchy has no controller for them");
         }
+        print!("{limits}");
         Ok(())
     }
 
