@@ -4,10 +4,11 @@ use std::ffi::{CString, c_char};
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Uid, fchown};
 use podrun_plan::model::ContainerSetup;
 use podrun_sandbox::protocol::{Failure, Stage};
 
@@ -45,13 +46,21 @@ pub(super) fn run(ready: Ready<'_>, report: File, outputs: [OwnedFd; 2]) -> ! {
     let Ok(report) = report else { sys::exit_now(FAILED) };
     let mut report = mem::ManuallyDrop::new(File::from(report));
 
-    let result = finish(setup, &user, filter).and_then(|program| {
+    let result = give_outputs(&user).and_then(|()| finish(setup, &user, filter)).and_then(|program| {
         report::write(&mut report, &Report::Ready { user: user.identity.clone(), warnings });
         Err(program.execute())
     });
     let Err(failure) = result.map(|never: std::convert::Infallible| match never {});
     report::write(&mut report, &Report::Failed(failure));
     sys::exit_now(FAILED)
+}
+
+/// Lets the program open its own outputs by name, as `/dev/stdout`: pipes belong to whoever has made them.
+fn give_outputs(user: &User) -> Result<(), Failure> {
+    let owner = Uid::from_raw(user.identity.uid);
+    let give = |fd: BorrowedFd<'_>| fchown(fd, Some(owner), None).map_err(io::Error::from);
+    let given = give(io::stdout().as_fd()).and_then(|()| give(io::stderr().as_fd()));
+    at(Stage::Process, "give the outputs to the user", given)
 }
 
 fn finish(setup: &ContainerSetup, user: &User, filter: Option<&Filter>) -> Result<Program, Failure> {

@@ -49,6 +49,20 @@ fn every_user_may_use_the_usual_devices() {
 }
 
 #[test]
+fn every_user_may_open_its_outputs_by_name() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let mut pod = Pod::new();
+    let mut setup =
+        pod.shell("c", "echo one >/dev/stdout; echo two >/dev/stderr; echo three >>/proc/self/fd/1");
+    setup.security.run_as_user = Some(1000);
+    let log = pod.run(&setup).log;
+    let mut lines: Vec<&str> = log.lines().map(|line| line.split_once(' ').expect("a time").1).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["stderr F two", "stdout F one", "stdout F three"]);
+    pod.remove();
+}
+
+#[test]
 fn nothing_of_a_pod_is_in_the_mount_table_of_the_host() {
     require!(root, cgroup2, overlay, program("busybox"));
     let mounts = || fs::read_to_string("/proc/self/mountinfo").expect("readable");
