@@ -95,6 +95,13 @@ pub(crate) fn hard_rlimit(resource: c_int) -> io::Result<u64> {
     Ok(limit.rlim_max)
 }
 
+/// Lets this process have as many descriptors as it may.
+pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
+    let resource = c_int::try_from(libc::RLIMIT_NOFILE).map_err(io::Error::other)?;
+    let hard = hard_rlimit(resource)?;
+    set_rlimit(resource, hard, hard)
+}
+
 /// Puts copies of `stdio` at 0, 1 and 2 and `report` at 3, close-on-exec, and closes everything else.
 ///
 /// # Safety

@@ -49,6 +49,8 @@ pub unsafe fn run() -> io::Result<()> {
     let listener = unsafe { Listener::inherited() }?;
     // Nobody in the sandbox may look into this process, or into its clones until they have executed a program.
     nix::sys::prctl::set_dumpable(false)?;
+    // Each container takes a handful of descriptors. Its own limit is part of its plan.
+    sys::raise_descriptor_limit()?;
     let mut init = Init::new(listener)?;
     while !init.ended {
         init.step()?;
@@ -109,7 +111,7 @@ impl Init {
         };
         for event in &events[..count] {
             match event.data() {
-                LISTENER => self.accept()?,
+                LISTENER => self.accept(),
                 SIGNALS => self.reap()?,
                 SUPERVISOR => {
                     self.flush();
@@ -123,15 +125,16 @@ impl Init {
     }
 
     /// Takes the newest caller as the supervisor. What the one before was to be told is in the snapshot.
-    fn accept(&mut self) -> io::Result<()> {
-        while let Some(channel) = self.listener.accept()? {
+    fn accept(&mut self) {
+        // A shortage of descriptors passes, and the caller waits; the Pod must not end for it.
+        while let Ok(Some(channel)) = self.listener.accept() {
             // What the one before has asked for in its last moment is done.
             self.requests();
             self.hang_up();
-            self.epoll.add(channel.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SUPERVISOR))?;
-            self.supervisor = Some(channel);
+            let watched = self.epoll.add(channel.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SUPERVISOR));
+            // One that is not heard is hung up on, and calls again.
+            self.supervisor = watched.is_ok().then_some(channel);
         }
-        Ok(())
     }
 
     fn hang_up(&mut self) {
@@ -197,8 +200,12 @@ impl Init {
         let snapshot = Event::Snapshot(Snapshot { ready: self.ready, containers });
         let own = PidFd::open(nix::unistd::getpid().as_raw()).ok().map(OwnedFd::from);
         let running = known.iter().filter(|c| matches!(c.state, ContainerState::Running(_)));
-        let fds = own.into_iter().chain(running.filter_map(|container| container.share_process())).collect();
-        self.send(&snapshot, fds);
+        let processes = running.map(|container| container.share_process());
+        // They are told apart by their order, so one that is missing would make others of those that follow.
+        match std::iter::once(own).chain(processes).collect() {
+            Some(fds) => self.send(&snapshot, fds),
+            None => self.hang_up(),
+        }
     }
 
     fn start(&mut self, request: &StartRequest, fds: Vec<OwnedFd>) {
