@@ -9,14 +9,15 @@ use crate::workspace::{Package, Workspace};
 /// Each crate with the podrun crates it may use. Everything points downwards:
 ///
 /// ```text
-/// bins > engine > {sandbox, container, image, lifecycle} > plan > spec
-/// container > sandbox        sandbox | container | engine > namespaces, cgroups        plan > cgroups
+/// bins > engine > {sandbox, container, image, probes, lifecycle} > plan > spec
+/// container > sandbox   sandbox | container | probes | engine > namespaces, cgroups   plan > cgroups
 /// ```
 const ARROWS: &[(&str, &[&str])] = &[
     ("podrun-spec", &[]),
     ("podrun-namespaces", &[]),
     ("podrun-cgroups", &[]),
     ("podrun-image", &[]),
+    ("podrun-probes", &["podrun-namespaces", "podrun-cgroups"]),
     ("podrun-testkit", &[]),
     ("podrun-plan", &["podrun-spec", "podrun-cgroups"]),
     ("podrun-lifecycle", &["podrun-plan", "podrun-spec"]),
@@ -31,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "podrun-sandbox",
             "podrun-container",
             "podrun-image",
+            "podrun-probes",
             "podrun-lifecycle",
             "podrun-plan",
             "podrun-spec",
@@ -57,7 +59,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Other people's crates that only some of ours may use, with the reason.
 const RESTRICTED: &[(&str, &[&str], &str)] = &[
-    ("tokio", &["podrun-engine"], "a crate that is used alone must not bring a runtime"),
+    ("tokio", &["podrun-engine", "podrun-probes"], "a crate that is used alone must not bring a runtime"),
     ("k8s-openapi", &["podrun-spec", "podrun"], "the wire types stay at the border"),
     ("serde-saphyr", &["podrun-spec", "podrun"], "one file knows the YAML crate"),
 ];
@@ -142,6 +144,9 @@ mod tests {
             ("podrun-plan", "podrun-spec"),
             ("podrun-image", "dev:podrun-testkit"),
             ("podrun-engine", "tokio"),
+            ("podrun-engine", "podrun-probes"),
+            ("podrun-probes", "podrun-cgroups"),
+            ("podrun-probes", "tokio"),
             ("podrun-spec", "serde-saphyr"),
             ("podrun-image", "serde"),
             ("xtask", "podrun-testkit"),
@@ -157,6 +162,8 @@ mod tests {
             ("podrun-sandbox", "podrun-container"),
             ("podrun-plan", "podrun-namespaces"),
             ("podrun-image", "podrun-spec"),
+            ("podrun-probes", "podrun-spec"),
+            ("podrun-lifecycle", "podrun-probes"),
             ("podrun-cgroups", "podrun-namespaces"),
             ("podrun-cgroups", "dev:podrun-namespaces"),
             ("podrun-lifecycle", "podrun-engine"),
