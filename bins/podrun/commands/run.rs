@@ -27,7 +27,8 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
     // All or none: nothing is made while one of them cannot be.
     for parsed in &manifest.pods {
         let plan = engine.plan(&parsed.pod, &options)?;
-        for limit in plan.unenforced {
+        // Who follows sees the events, which say the same.
+        for limit in plan.unenforced.into_iter().filter(|_| args.detach || args.quiet) {
             let (object, value, controller, why) = (limit.object, limit.value, limit.controller, limit.why);
             warning(&format!("{object}: {value} is not enforced: the {controller} controller {why}"));
         }
