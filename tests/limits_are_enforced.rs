@@ -1,4 +1,6 @@
 //! Limits hold, and what the kernel holds is what was asked for.
+//!
+//! The tests take turns: what one of them eats, another one measures.
 
 mod common;
 
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 use common::{Podrun, WAIT_FOR_TERM, cgroup, pod, sh, state, status, with, with_spec};
 use podrun_testkit::require;
 use serde_json::{Value, json};
+use serial_test::serial;
 
 fn limited(container: Value, limits: Value) -> Value {
     with(container, json!({ "resources": { "limits": limits } }))
@@ -20,6 +23,7 @@ fn usage(dir: &std::path::Path) -> u64 {
 }
 
 #[test]
+#[serial]
 fn the_kernel_holds_what_was_asked_for() {
     require!(
         root,
@@ -63,6 +67,7 @@ fn the_kernel_holds_what_was_asked_for() {
 }
 
 #[test]
+#[serial]
 fn a_container_over_its_memory_limit_is_oom_killed() {
     require!(root, cgroup2, overlay, controller("memory"), program("busybox"));
     let podrun = Podrun::new();
@@ -81,6 +86,7 @@ fn a_container_over_its_memory_limit_is_oom_killed() {
 }
 
 #[test]
+#[serial]
 fn a_child_that_eats_too_much_takes_its_container_along() {
     require!(root, cgroup2, overlay, controller("memory"), program("busybox"));
     let podrun = Podrun::new();
@@ -94,6 +100,7 @@ fn a_child_that_eats_too_much_takes_its_container_along() {
 }
 
 #[test]
+#[serial]
 fn half_a_processor_is_half_a_processor() {
     require!(root, cgroup2, overlay, controller("cpu"), program("busybox"));
     let podrun = Podrun::new();
@@ -116,6 +123,7 @@ fn half_a_processor_is_half_a_processor() {
 }
 
 #[test]
+#[serial]
 fn a_fork_bomb_stays_in_its_pod_and_is_removed_in_bounded_time() {
     require!(root, cgroup2, overlay, controller("pids"), program("busybox"));
     let podrun = Podrun::new();
