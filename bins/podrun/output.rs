@@ -29,6 +29,24 @@ pub(crate) fn table(header: Option<&[&str]>, rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Returns a text with its control characters written out, `^[` for Escape: what a container has said must not steer the
+/// terminal of whoever looks at it. Lines and tabs stay.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut harmless = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => harmless.push(character),
+            '\0'..='\x1f' | '\x7f' => {
+                harmless.push('^');
+                harmless.push(char::from((character as u8) ^ 0x40));
+            }
+            _ if character.is_control() => harmless.extend(character.escape_unicode()),
+            _ => harmless.push(character),
+        }
+    }
+    harmless
+}
+
 /// Returns a duration in at most two units, as kubectl's AGE column: `45s`, `3m12s`, `5h`, `2d3h`.
 pub(crate) fn age(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -107,6 +125,19 @@ pub(crate) fn rfc3339(text: &str) -> Result<Timestamp, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_have_no_power() {
+        let table = [
+            ("plain\ttext\n", "plain\ttext\n"),
+            ("\x1b[2J\x1b]0;title\x07", "^[[2J^[]0;title^G"),
+            ("over\rwritten\x08\x7f\0", "over^Mwritten^H^?^@"),
+            ("\u{9b}31m é", "\\u{9b}31m é"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(harmless(text), expected, "{text:?}");
+        }
+    }
 
     #[test]
     fn ages_have_at_most_two_units() {

@@ -12,7 +12,7 @@ use super::get::summary;
 use crate::cli::{DescribeArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
-use crate::output::{age, now, since, table};
+use crate::output::{age, harmless, now, since, table};
 use crate::report::CommandResult;
 
 pub(crate) fn run(global: &Global, args: &DescribeArgs) -> CommandResult {
@@ -40,6 +40,8 @@ struct Sheet(String);
 impl Sheet {
     fn field(&mut self, indent: usize, name: &str, value: &str) {
         let name = format!("{:indent$}{name}:", "");
+        // Further lines are indented: they must not pass for fields.
+        let value = value.replace('\n', &format!("\n{:22}", ""));
         // Cannot fail.
         let _ = writeln!(self.0, "{name:<22}{value}");
     }
@@ -275,7 +277,7 @@ fn describe_events(sheet: &mut Sheet, view: &PodView, now: Timestamp) {
     sheet.0.push_str(&table(Some(&["  Type", "Reason", "Age", "About", "Message"]), &rows));
 }
 
-/// Removes blanks at the ends of lines.
+/// Removes blanks at the ends of lines, and what could steer a terminal.
 fn trimmed(text: &str) -> String {
-    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    harmless(text).lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
