@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 pub(crate) mod cgroup;
+mod pods;
 pub(crate) mod processes;
 mod running;
 
@@ -12,13 +13,11 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use podrun_testkit::{BUSYBOX_REFERENCE, LeakCheck, TempRoot, busybox_image, podrun_bin};
-use serde_json::{Value, json};
+use podrun_testkit::{LeakCheck, TempRoot, busybox_image, podrun_bin};
+use serde_json::Value;
 
+pub(crate) use pods::*;
 pub(crate) use running::{Output, Running};
-
-/// Prints on standard output and ends well when it is told to.
-pub(crate) const WAIT_FOR_TERM: &str = "trap 'exit 0' TERM; sleep 3600 & wait";
 
 /// podrun with a state directory of its own. What is in there is gone after [`Podrun::finish`], and nothing else is
 /// left on the host either, or the test fails.
@@ -35,7 +34,7 @@ impl Podrun {
         Self::with(|root| LeakCheck::only(&root.path().file_name().expect("a name").to_string_lossy()))
     }
 
-    /// Makes one with the busybox image [`BUSYBOX_REFERENCE`].
+    /// Makes one with the busybox image of the test kit.
     pub(crate) fn new() -> Self {
         Self::empty().with_busybox()
     }
@@ -231,54 +230,6 @@ impl Drop for Podrun {
             }
         }
     }
-}
-
-/// Returns a Pod that is not restarted and has two seconds to end.
-pub(crate) fn pod(name: &str, containers: &[Value]) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": { "name": name },
-        "spec": {
-            "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 2,
-            "containers": containers,
-        },
-    })
-}
-
-/// Returns a busybox container that runs a program.
-pub(crate) fn container(name: &str, command: &[&str]) -> Value {
-    json!({ "name": name, "image": BUSYBOX_REFERENCE, "command": command })
-}
-
-/// Returns a busybox container that runs a script.
-pub(crate) fn sh(name: &str, script: &str) -> Value {
-    container(name, &["sh", "-c", script])
-}
-
-/// Returns `object` with more fields.
-pub(crate) fn with(mut object: Value, fields: Value) -> Value {
-    if let (Value::Object(object), Value::Object(fields)) = (&mut object, fields) {
-        object.extend(fields);
-    }
-    object
-}
-
-/// Returns `pod` with more fields in its spec.
-pub(crate) fn with_spec(mut pod: Value, fields: Value) -> Value {
-    pod["spec"] = with(pod["spec"].take(), fields);
-    pod
-}
-
-/// Returns the template of a field of a regular container's state.
-pub(crate) fn state(container: &str, field: &str) -> String {
-    status(container, &format!("state.{field}"))
-}
-
-/// Returns the template of a field of a regular container's status.
-pub(crate) fn status(container: &str, field: &str) -> String {
-    format!("{{.status.containerStatuses[?(@.name==\"{container}\")].{field}}}")
 }
 
 /// Returns all that is no directory below `dir`, except below `except`.
