@@ -15,7 +15,7 @@ use podrun_spec::time::Timestamp;
 use crate::cli::{Global, RunArgs};
 use crate::exit_code::Code;
 use crate::follow::{Changes, ContainerLog, Lines};
-use crate::output::{now, since};
+use crate::output::{harmless, now, since};
 use crate::report::{CommandError, CommandResult, warning};
 use crate::{context, report};
 
@@ -305,7 +305,8 @@ fn print_event(event: &EventRecord, begun: Timestamp, pod: Option<&str>) {
         podrun_engine::EventKind::Normal => anstyle::Style::new(),
         podrun_engine::EventKind::Warning => anstyle::AnsiColor::Yellow.on_default(),
     };
-    eprintln!("{seconds:>8.3}s  {pod}{style}{:<12}{style:#} {about:<12} {}", event.reason, event.message);
+    let message = harmless(&event.message);
+    eprintln!("{seconds:>8.3}s  {pod}{style}{:<12}{style:#} {about:<12} {message}", event.reason);
 }
 
 /// Returns the code of the container that failed first.
