@@ -4,12 +4,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{SHORT, Server, answer, read_head};
+use common::{SHORT, SLACK, Server, answer, read_head};
 use podrun_probes::{Grpc, HttpGet, MAX_OUTPUT, Network, Outcome, Scheme, grpc, http};
 use tokio::io::AsyncWriteExt as _;
-
-/// How much later than its timeout a verdict may come.
-const SLACK: Duration = Duration::from_millis(100);
 
 async fn http_probe(port: u16, scheme: Scheme) -> (Outcome, Duration) {
     let begun = Instant::now();

@@ -20,6 +20,8 @@ use tokio::task::JoinHandle;
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 /// Long enough for what is to time out.
 pub(crate) const SHORT: Duration = Duration::from_millis(200);
+/// How much later than its timeout a verdict may come. On an idle machine it is less than a tenth of this.
+pub(crate) const SLACK: Duration = Duration::from_millis(500);
 
 /// A server on an address of this machine, which ends with the test.
 pub(crate) struct Server {
