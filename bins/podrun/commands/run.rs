@@ -8,7 +8,7 @@ use anstream::{eprintln, println};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use podrun_engine::{Client, Engine, EventRecord, Message, PodView};
+use podrun_engine::{Client, Engine, EventRecord, Launcher, Message, PodView};
 use podrun_spec::status::{ContainerState, Phase, PodStatus};
 use podrun_spec::time::Timestamp;
 
@@ -22,6 +22,8 @@ use crate::{context, report};
 pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
     let begun = now();
     let engine = context::engine(global)?;
+    // Forked before the manifest is read: the supervisor inherits nothing of that.
+    let mut launcher = Some(engine.launcher()?);
     let options = context::options(&args.node, args.rm)?;
     let manifest = context::manifest_with_pods(&args.file)?;
     // All or none: nothing is made while one of them cannot be.
@@ -36,7 +38,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
     let mut views = Vec::new();
     for parsed in manifest.pods {
         let created = engine.create(parsed.pod, parsed.wire, manifest.objects.clone(), options.clone());
-        match created.and_then(|view| launch(&engine, view)) {
+        match created.and_then(|view| launch(&engine, launcher.take(), view)) {
             Ok(view) => views.push(view),
             Err(error) => {
                 undo(&engine, &views);
@@ -54,8 +56,9 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
 }
 
 /// Starts the supervisor; a Pod whose supervisor cannot be started is not left behind.
-fn launch(engine: &Engine, view: PodView) -> podrun_engine::Result<PodView> {
-    match engine.launch(&view.pod.meta.uid) {
+fn launch(engine: &Engine, launcher: Option<Launcher>, view: PodView) -> podrun_engine::Result<PodView> {
+    let launched = launcher.map_or_else(|| engine.launcher(), Ok);
+    match launched.and_then(|launcher| launcher.launch(&view.pod.meta.uid)) {
         Ok(()) => Ok(view),
         Err(error) => {
             if let Err(also) = engine.remove(&view) {

@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::facts::Host;
-use crate::launch::fork_supervisor;
+use crate::launch::{Waiting, fork_waiting};
 use crate::paths::{Paths, create_private_dir};
 use crate::record::{self, PodOptions, PodView, Published, Records};
 use crate::supervisor::{self, SupervisorLock};
@@ -25,6 +25,28 @@ use crate::supervisor::{self, SupervisorLock};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often to look meanwhile.
 const INTERVAL: Duration = Duration::from_millis(2);
+
+/// A process that will be a Pod's supervisor. Dropped before that, it ends.
+#[derive(Debug)]
+pub struct Launcher {
+    engine: Engine,
+    waiting: Waiting,
+}
+
+impl Launcher {
+    /// Gives the process its Pod and returns when it has taken over. A Pod that has a supervisor already keeps it.
+    ///
+    /// # Errors
+    /// [`Error::SupervisorEnded`]; [`Error::Gone`].
+    pub fn launch(self, uid: &str) -> Result<()> {
+        let log = self.engine.paths.supervisor_log(uid);
+        match self.waiting.supervise(uid, &log) {
+            // It may have been removed at any moment of this, and then why it failed is not interesting.
+            Err(_) if !self.engine.records.exists(uid) => Err(Error::Gone { uid: uid.to_owned() }),
+            launched => launched,
+        }
+    }
+}
 
 /// What the files of a cgroup hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +60,8 @@ pub struct CgroupReadBack {
 /// All Pods below one pair of state directories.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    paths: Paths,
-    init: PathBuf,
+    pub(crate) paths: Paths,
+    pub(crate) init: PathBuf,
     records: Records,
     host: OnceLock<Host>,
 }
@@ -72,7 +94,7 @@ impl Engine {
         supervisor::make_plan(pod, &self.host()?.facts(options))
     }
 
-    fn host(&self) -> Result<&Host> {
+    pub(crate) fn host(&self) -> Result<&Host> {
         match self.host.get() {
             Some(host) => Ok(host),
             None => {
@@ -111,21 +133,23 @@ impl Engine {
         })
     }
 
-    /// Starts the supervisor of a Pod as a process of its own and returns when it has taken over.
+    /// Forks a process that will be a supervisor and waits for its Pod.
     ///
-    /// The process is forked from this one, which must have a single thread. A Pod that has one already keeps it.
+    /// The earlier in a caller's life, the less memory it takes. The calling process must have a single thread.
     ///
     /// # Errors
-    /// [`Error::Launch`] with EBUSY in a process with several threads; [`Error::SupervisorEnded`]; [`Error::Gone`].
+    /// [`Error::Launch`] with EBUSY in a process with several threads.
+    pub fn launcher(&self) -> Result<Launcher> {
+        let waiting = fork_waiting(|order, ready| supervisor::run(self, order, ready))?;
+        Ok(Launcher { engine: self.clone(), waiting })
+    }
+
+    /// Starts the supervisor of a Pod as a process of its own and returns when it has taken over.
+    ///
+    /// # Errors
+    /// As [`Engine::launcher`] and [`Launcher::launch`].
     pub fn launch(&self, uid: &str) -> Result<()> {
-        let gone = || Error::Gone { uid: uid.to_owned() };
-        let log = self.paths.pod_data(uid).join("supervisor.log");
-        let host = self.host()?;
-        match fork_supervisor(&log, |ready| supervisor::run(&self.paths, &self.init, host, uid, ready)) {
-            // It may have been removed at any moment of this, and then why it failed is not interesting.
-            Err(_) if !self.records.exists(uid) => Err(gone()),
-            launched => launched,
-        }
+        self.launcher()?.launch(uid)
     }
 
     /// Starts a supervisor for each Pod that should have one and has none, and removes what killed processes have left.

@@ -32,7 +32,7 @@ mod record;
 mod supervisor;
 
 pub use client::Client;
-pub use engine::{CgroupReadBack, Engine, PodFault, Pods};
+pub use engine::{CgroupReadBack, Engine, Launcher, PodFault, Pods};
 pub use error::{Error, Result, chain};
 pub use events::EventRecord;
 pub use paths::Paths;

@@ -45,6 +45,11 @@ impl Paths {
         self.data.join("pods").join(uid)
     }
 
+    /// Returns where a Pod's supervisor leaves its complaints.
+    pub fn supervisor_log(&self, uid: &str) -> PathBuf {
+        self.pod_data(uid).join("supervisor.log")
+    }
+
     /// Returns the directory of the image store.
     pub fn images(&self) -> PathBuf {
         self.data.join("images")

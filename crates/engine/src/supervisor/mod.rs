@@ -42,10 +42,11 @@ pub(crate) use self::lock::SupervisorLock;
 use self::look_ahead::Next;
 use self::server::{BACKLOG, Hub, Wish};
 use crate::clock;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventLog;
 use crate::facts::Host;
-use crate::launch::release_memory;
+use crate::launch::{Order, log_to, release_memory};
 use crate::paths::Paths;
 use crate::protocol::{Message, Request};
 use crate::record::{Deletion, PodView, Published, Record, Records, read_json, remove_tree, write_json};
@@ -63,15 +64,21 @@ struct Saved {
     state: State,
 }
 
-/// Runs the supervisor of a Pod until the Pod has ended. Returns the exit code of the process.
-pub(crate) fn run(paths: &Paths, init: &Path, host: &Host, uid: &str, ready: OwnedFd) -> i32 {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&Error::Launch { source: error }),
-    };
+/// Waits for a Pod and runs its supervisor until the Pod has ended. Returns the exit code of the process.
+pub(crate) fn run(engine: &Engine, order: Order, ready: OwnedFd) -> i32 {
+    // What does not depend on the Pod is done while the caller still reads its manifest.
+    let prepared = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Launch { source })
+        .and_then(|runtime| Ok((runtime, engine.host()?)));
+    let Some(uid) = order.wait() else { return 0 };
     let mut ready = Some(ready);
     // The pipe is closed after the reason is written: whoever waits for it reads the reason then.
-    match runtime.block_on(supervise(paths, init, host, uid, &mut ready)) {
+    let ended = log_to(&engine.paths.supervisor_log(&uid)).and(prepared).and_then(|(runtime, host)| {
+        runtime.block_on(supervise(&engine.paths, &engine.init, host, &uid, &mut ready))
+    });
+    match ended {
         Ok(()) => 0,
         Err(error) => fail(&error),
     }
