@@ -200,7 +200,7 @@ mod tests {
         for (name, target) in [
             ("absolute", "/made/by/absolute"),
             ("up", "../../../made/by/up"),
-            ("outside", "/../../outside"),
+            ("out", "/../../outside"),
             ("chain", "absolute/more"),
             ("loop", "loop"),
             ("ping", "pong/x"),
@@ -214,7 +214,7 @@ mod tests {
             ("a//./b", Ok("a/b")),
             ("/absolute", Ok("made/by/absolute")),
             ("/up/x", Ok("made/by/up/x")),
-            ("/outside/x", Ok("outside/x")),
+            ("/out/x", Ok("outside/x")),
             ("/chain", Ok("made/by/absolute/more")),
             ("/../../escaped", Ok("escaped")),
             ("/", Ok("")),
