@@ -17,11 +17,12 @@ fn deletions_race_with_starts_and_with_each_other() {
     let paths: Vec<_> =
         names.iter().map(|name| podrun.write(&pod(name, &[sh("c", WAIT_FOR_TERM)]))).collect();
     for round in 0..3 {
-        let runs: Vec<_> =
+        let mut runs: Vec<_> =
             paths.iter().map(|path| podrun.spawn(&["run", "-d", "--unenforced-limits=warn", path])).collect();
         let looks: Vec<_> = (0..4).map(|_| podrun.spawn(&["get", "pods"])).collect();
         if round > 0 {
             // Otherwise the deletions come while they start.
+            all(std::mem::take(&mut runs), |run| drop(run.finish().ok()));
             names.iter().for_each(|name| podrun.wait_ready(name));
         }
         let deletions: Vec<_> =
