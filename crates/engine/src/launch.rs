@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
@@ -161,12 +162,21 @@ fn last_line(log: &Path) -> String {
 
 fn await_ready(ready: OwnedFd) -> io::Result<()> {
     let mut fds = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
-    if poll(&mut fds, PollTimeout::from(READY_WITHIN_MS))? == 0 {
+    // A signal of the caller's begins the time anew, which is long enough for either.
+    let ready_fds = loop {
+        match poll(&mut fds, PollTimeout::from(READY_WITHIN_MS)) {
+            Err(Errno::EINTR) => {}
+            polled => break polled?,
+        }
+    };
+    if ready_fds == 0 {
         return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
     }
     let mut byte = [0];
-    match File::from(ready).read(&mut byte)? {
-        0 => Err(io::Error::from_raw_os_error(libc::EPIPE)),
-        _ => Ok(()),
+    match File::from(ready).read_exact(&mut byte) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(io::Error::from_raw_os_error(libc::EPIPE))
+        }
+        read => read,
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
@@ -75,8 +75,8 @@ async fn answer(reader: OwnedReadHalf, mut writer: OwnedWriteHalf, hub: Hub) -> 
     let mut line = Vec::new();
     loop {
         tokio::select! {
-            read = reader.read_until(b'\n', &mut line) => {
-                if read? == 0 || line.len() > REQUEST_BYTES {
+            read = read_line(&mut reader, &mut line) => {
+                if read? == 0 || !line.ends_with(b"\n") {
                     return Ok(());
                 }
                 match serde_json::from_slice(&line) {
@@ -123,6 +123,13 @@ async fn next(watched: &mut Option<broadcast::Receiver<Message>>) -> Result<Mess
         Some(messages) => messages.recv().await,
         None => std::future::pending().await,
     }
+}
+
+/// Reads on to the end of a line, of the connection, or of what a request may be long. A line may come in parts: what a
+/// call that was cancelled has read stays in `line`.
+async fn read_line(reader: &mut BufReader<OwnedReadHalf>, line: &mut Vec<u8>) -> io::Result<usize> {
+    let left = REQUEST_BYTES.saturating_sub(line.len());
+    reader.take(u64::try_from(left).unwrap_or(0)).read_until(b'\n', line).await
 }
 
 async fn send(writer: &mut OwnedWriteHalf, message: &Message) -> io::Result<()> {
