@@ -145,9 +145,20 @@ fn watch(engine: &Engine, args: &GetArgs, views: Vec<PodView>) -> CommandResult 
     let mut watched: Vec<(PodView, Client)> = Vec::new();
     for view in views {
         if view.supervised {
-            let mut client = engine.connect(&view.pod)?;
-            client.watch()?;
-            watched.push((view, client));
+            let connected = engine.connect(&view.pod).and_then(|mut client| {
+                client.watch()?;
+                Ok(client)
+            });
+            match connected {
+                Ok(client) => watched.push((view, client)),
+                // It has ended since it was looked at.
+                Err(podrun_engine::Error::Unreachable { .. }) => {
+                    if let Some(last) = last_view(engine, &view)? {
+                        print_views(args, &[last], true, false)?;
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     while !watched.is_empty() {
@@ -176,9 +187,23 @@ fn watch(engine: &Engine, args: &GetArgs, views: Vec<PodView>) -> CommandResult 
             }
             if open {
                 still.push((view, client));
+            } else if let Some(last) = last_view(engine, &view)? {
+                print_views(args, &[last], true, false)?;
             }
         }
         watched = still;
     }
     Ok(Code::Ok)
+}
+
+/// Returns how the Pod stands now that its supervisor has gone, if that is news.
+fn last_view(engine: &Engine, known: &PodView) -> Result<Option<PodView>, CommandError> {
+    match engine.pod(&known.pod.meta.namespace, &known.pod.meta.name) {
+        Ok(now) if now.pod.meta.uid == known.pod.meta.uid => {
+            Ok((now.published.status != known.published.status).then_some(now))
+        }
+        // Removed, or another Pod of the same name.
+        Ok(_) | Err(podrun_engine::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
