@@ -192,8 +192,6 @@ fn the_init_program_is_reached_through_a_read_only_mount() {
     // While it runs the kernel refuses writers because it runs; afterwards it is the mount that does.
     let flags = nix::sys::statvfs::fstatvfs(&program).expect("readable").flags();
     assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
-    let host = nix::sys::statvfs::statvfs(crate::common::init_program().path()).expect("readable").flags();
-    assert!(!host.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "the host's own is writable");
     drop(program);
     pod.remove();
 }
