@@ -1,5 +1,6 @@
 //! What the state machine wants done. The engine carries it out and answers with an input.
 
+use podrun_spec::model::HookKind;
 use podrun_spec::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,16 @@ pub enum Action {
         container: String,
         /// Which start of it; names its cgroup, directory and log.
         attempt: u32,
+    },
+    /// Run a hook. Answer: `HookDone`. One that is not answered when the container is stopped is left to itself; it ends
+    /// with the container.
+    RunHook {
+        /// The container.
+        container: String,
+        /// Which start of it.
+        attempt: u32,
+        /// Which hook.
+        hook: HookKind,
     },
     /// Send the container's stop signal to its first process.
     SendStopSignal {

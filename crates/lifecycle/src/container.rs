@@ -167,6 +167,7 @@ pub(crate) fn init_failed(terminated: &Terminated) -> bool {
 pub(crate) fn is_restarted(policy: RestartPolicy, kind: ContainerKind, terminated: &Terminated) -> bool {
     match kind {
         ContainerKind::Init => policy != RestartPolicy::Never && init_failed(terminated),
+        ContainerKind::Sidecar => true,
         ContainerKind::Regular => match policy {
             RestartPolicy::Always => true,
             RestartPolicy::OnFailure => terminated.exit_code != 0,

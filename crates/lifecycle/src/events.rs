@@ -28,7 +28,7 @@ impl Text {
     /// Returns the event of the Pod, or of one of its containers.
     pub(crate) fn at(self, at: Timestamp, about: Option<&ContainerFacts>) -> PodEvent {
         let field_path = about.map(|c| match c.kind {
-            ContainerKind::Init => format!("spec.initContainers{{{}}}", c.name),
+            ContainerKind::Init | ContainerKind::Sidecar => format!("spec.initContainers{{{}}}", c.name),
             ContainerKind::Regular => format!("spec.containers{{{}}}", c.name),
         });
         PodEvent { kind: self.kind, reason: self.reason.to_owned(), message: self.message, field_path, at }

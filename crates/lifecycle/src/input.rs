@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use podrun_spec::model::{HookKind, ProbeKind};
 use podrun_spec::status::UserStatus;
 use podrun_spec::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,8 +19,20 @@ pub struct Now {
 /// A fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
-    /// The Pod was accepted. The first input of every machine.
+    /// The Pod fits on this node and was accepted. Nothing is done before it comes.
     Created,
+    /// The Pod does not fit on this node now; it stays Pending, and `Created` may still come.
+    Unschedulable {
+        /// In the scheduler's words; also that of the FailedScheduling event.
+        message: String,
+    },
+    /// This node can never run the Pod: it fails at once.
+    Rejected {
+        /// The kubelet's reason: `PodOSNotSupported`.
+        reason: String,
+        /// The reason in words, without `Pod was rejected: `.
+        message: String,
+    },
     /// Time has passed; sent when the machine's own deadline is reached.
     Tick,
     /// All volumes can be mounted.
@@ -100,6 +113,43 @@ pub enum Input {
         message: String,
         /// When.
         at: Timestamp,
+    },
+    /// A probe has a new verdict, or something to tell.
+    Probed {
+        /// The container.
+        container: String,
+        /// Which start of it.
+        attempt: u32,
+        /// Which of its probes.
+        probe: ProbeKind,
+        /// True for success, false for failure; none where the verdict is the same as before.
+        healthy: Option<bool>,
+        /// Reason and message of an event: `Unhealthy`, `ProbeWarning`.
+        event: Option<(String, String)>,
+    },
+    /// A hook has run to its end, or could not be run.
+    HookDone {
+        /// The container.
+        container: String,
+        /// Which start of it.
+        attempt: u32,
+        /// Which hook.
+        hook: HookKind,
+        /// Why it failed; none where it succeeded.
+        failure: Option<String>,
+        /// Reason and message of a further event: `LifecycleHTTPFallback`.
+        event: Option<(String, String)>,
+    },
+    /// A condition that somebody else keeps, for a readiness gate.
+    ConditionSet {
+        /// `type`.
+        kind: String,
+        /// True or False.
+        status: bool,
+        /// A word.
+        reason: Option<String>,
+        /// The reason in words.
+        message: Option<String>,
     },
     /// Somebody wants the Pod gone.
     Delete {

@@ -165,6 +165,11 @@ impl Step<'_> {
             Input::Exited { container, attempt, status, oom_killed, message, at } => {
                 self.exited(&container, attempt, status, oom_killed, message, at);
             }
+            Input::Unschedulable { .. }
+            | Input::Rejected { .. }
+            | Input::Probed { .. }
+            | Input::HookDone { .. }
+            | Input::ConditionSet { .. } => {}
             Input::Delete { grace_seconds } => self.delete(grace_seconds),
             Input::SandboxStopped => self.sandbox_stopped(),
             Input::CleanedUp => self.cleaned_up(),

@@ -65,6 +65,7 @@ fn wants_start(pod: &PodFacts, record: &Record, container: usize) -> bool {
         (Some(_), Some(end)) => match pod.containers[container].kind {
             // After the loss of a sandbox an init container runs again although it has succeeded.
             ContainerKind::Init => pod.restart_policy != RestartPolicy::Never || !init_failed(end),
+            ContainerKind::Sidecar => true,
             ContainerKind::Regular => is_restarted(pod.restart_policy, ContainerKind::Regular, end),
         },
     }

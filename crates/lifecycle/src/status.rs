@@ -74,7 +74,7 @@ fn container(pod: &PodFacts, record: &Record, index: usize) -> ContainerStatus {
     let running = record.is_running();
     let ready = match facts.kind {
         ContainerKind::Init => record.ended().is_some_and(|end| end.exit_code == 0),
-        ContainerKind::Regular => running,
+        ContainerKind::Sidecar | ContainerKind::Regular => running,
     };
     let run = record.run.as_ref();
     let attempt = run.and_then(|r| r.attempt);

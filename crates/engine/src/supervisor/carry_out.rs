@@ -29,6 +29,8 @@ impl Supervisor {
             Action::CreateSandbox => self.create_sandbox(),
             Action::EnsureImage { container } => self.ensure_image(container),
             Action::Start { container, attempt } => self.start(container, attempt),
+            // The machine does not ask for any yet.
+            Action::RunHook { .. } => {}
             Action::SendStopSignal { container, attempt } => self.send_stop_signal(&container, attempt),
             Action::Kill { container, attempt } => self.kill(&container, attempt),
             Action::RemoveAttempt { container, attempt } => self.remove_attempt(&container, attempt),

@@ -227,7 +227,9 @@ impl Supervisor {
     pub(super) fn warn(&mut self, reason: &str, message: String, container: Option<&str>) {
         let field_path = container.and_then(|name| {
             let list = match self.kind(name)? {
-                podrun_spec::model::ContainerKind::Init => "initContainers",
+                podrun_spec::model::ContainerKind::Init | podrun_spec::model::ContainerKind::Sidecar => {
+                    "initContainers"
+                }
                 podrun_spec::model::ContainerKind::Regular => "containers",
             };
             Some(format!("spec.{list}{{{name}}}"))

@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerSecurity, EnvFrom, EnvVar, Resources};
+use super::{ContainerLife, ContainerSecurity, EnvFrom, EnvVar, Resources, RestartPolicy};
 
 /// Which list of the Pod a container stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ContainerKind {
     /// `spec.initContainers[]`: runs to completion before the next one starts.
     Init,
+    /// `spec.initContainers[]` with `restartPolicy: Always`: starts in its turn and goes on beside the others.
+    Sidecar,
     /// `spec.containers[]`.
     Regular,
 }
@@ -44,6 +46,19 @@ pub struct Container {
     pub termination_message_policy: TerminationMessagePolicy,
     /// Security settings of this container, not yet merged with the Pod's.
     pub security: ContainerSecurity,
+    /// Probes, hooks and restarts.
+    pub life: ContainerLife,
+}
+
+impl Container {
+    /// Returns what the container is where it stands among the init containers.
+    pub fn init_kind(&self) -> ContainerKind {
+        if self.life.restart.policy == Some(RestartPolicy::Always) {
+            ContainerKind::Sidecar
+        } else {
+            ContainerKind::Init
+        }
+    }
 }
 
 /// `imagePullPolicy`.

@@ -4,7 +4,9 @@
 
 mod container;
 mod env;
+mod placement;
 mod pod;
+mod probe;
 mod resources;
 mod security;
 mod volume;
@@ -14,7 +16,12 @@ pub use container::{
     TerminationMessagePolicy, VolumeMount,
 };
 pub use env::{EnvFrom, EnvSource, EnvVar, FieldPath, ObjectKind, ResourceField};
+pub use placement::{Bandwidth, DnsConfig, DnsPolicy, NodeOperator, NodeRequirement, NodeSelectorTerm};
 pub use pod::{HostAlias, Meta, Object, Pod, PodSpec, RestartPolicy};
+pub use probe::{
+    ContainerLife, ContainerRestart, Hook, HookKind, HttpGet, Port, Probe, ProbeHandler, ProbeKind,
+    RestartAction, RestartRule, TcpSocket,
+};
 pub use resources::{QosClass, ResourceList, Resources};
 pub use security::{Capabilities, ContainerSecurity, PodSecurity, SeccompProfile, SupplementalGroupsPolicy};
 pub use volume::{HostPathType, Medium, Volume, VolumeSource};

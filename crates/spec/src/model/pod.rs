@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Container, ContainerKind, PodSecurity, QosClass, Resources, Volume};
+use super::{
+    Bandwidth, Container, ContainerKind, DnsConfig, DnsPolicy, NodeSelectorTerm, PodSecurity, QosClass,
+    Resources, Volume,
+};
 
 /// A Pod: who it is and what it asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +39,7 @@ pub struct Meta {
 /// What a Pod asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodSpec {
-    /// Plain init containers, in the order in which they run.
+    /// Init containers and sidecars, in the order in which they start.
     pub init_containers: Vec<Container>,
     /// Regular containers, at least one.
     pub containers: Vec<Container>,
@@ -76,12 +79,32 @@ pub struct PodSpec {
     pub qos_class: QosClass,
     /// Scheduling priority; 0 for ordinary Pods.
     pub priority: i32,
+    /// The Pod fails when it has been active for as long; whole seconds.
+    pub active_deadline: Option<Duration>,
+    /// Types of conditions that have to be True before the Pod is Ready.
+    pub readiness_gates: Vec<String>,
+    /// Labels that the node must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// Required node affinity: one of the terms must match; none where nothing is required.
+    pub node_affinity: Option<Vec<NodeSelectorTerm>>,
+    /// `os.name`, which a node compares with its own.
+    pub os: Option<String>,
+    /// Entries of /etc/hosts.
+    pub host_aliases: Vec<HostAlias>,
+    /// Where the resolver's settings come from.
+    pub dns_policy: DnsPolicy,
+    /// What is added to them.
+    pub dns_config: DnsConfig,
+    /// Bandwidth of the Pod.
+    pub bandwidth: Bandwidth,
+    /// Names of the Secrets with credentials for registries, in the Pod's namespace.
+    pub image_pull_secrets: Vec<String>,
 }
 
 impl PodSpec {
     /// Returns all containers with their kind: init containers first, each group in spec order.
     pub fn all_containers(&self) -> impl Iterator<Item = (ContainerKind, &Container)> {
-        let init = self.init_containers.iter().map(|c| (ContainerKind::Init, c));
+        let init = self.init_containers.iter().map(|c| (c.init_kind(), c));
         init.chain(self.containers.iter().map(|c| (ContainerKind::Regular, c)))
     }
 

@@ -91,6 +91,16 @@ pub(crate) fn spec(wire: &api::PodSpec) -> Result<PodSpec> {
         overhead: wire_amounts(wire.overhead.as_ref()),
         qos_class: crate::model::QosClass::default(),
         priority: wire.priority.unwrap_or_default(),
+        active_deadline: None,
+        readiness_gates: Vec::new(),
+        node_selector: std::collections::BTreeMap::new(),
+        node_affinity: None,
+        os: None,
+        host_aliases: Vec::new(),
+        dns_policy: crate::model::DnsPolicy::default(),
+        dns_config: crate::model::DnsConfig::default(),
+        bandwidth: crate::model::Bandwidth::default(),
+        image_pull_secrets: Vec::new(),
     };
     spec.qos_class = qos_class(&spec);
     Ok(spec)

@@ -40,6 +40,7 @@ pub(super) fn container(wire: &api::Container, path: &Path) -> Result<Container>
             Some(context) => security(context, &path.child("securityContext"))?,
             None => ContainerSecurity::default(),
         },
+        life: crate::model::ContainerLife::default(),
     })
 }
 
