@@ -200,7 +200,8 @@ fn a_volume_belongs_to_the_group_of_the_pod() {
 fn a_read_only_root_leaves_volumes_writable() {
     require!(root, cgroup2, overlay, program("busybox"));
     let podrun = Podrun::new();
-    let script = "touch /x; touch /etc/y; touch /data/z && touch /dev/shm/w && echo volumes are writable";
+    let script =
+        "exec 2>&1; touch /x; touch /etc/y; touch /data/z && touch /dev/shm/w && echo volumes are writable";
     let read_only = json!({
         "securityContext": { "readOnlyRootFilesystem": true },
         "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
