@@ -22,6 +22,8 @@ const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Where containerd and docker keep the whole name; their `REF_NAME` is the tag alone.
 pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// Where this store keeps from which repositories an image was pulled, each `repository@digest`, separated by spaces.
+pub(crate) const PULLED: &str = "io.podrun.image.pulled";
 /// Marks the attestation manifests that BuildKit puts beside images.
 const ATTESTATION: &str = "vnd.docker.reference.type";
 

@@ -11,7 +11,7 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::session::{Expected, Session};
 
-pub(super) fn load(session: &mut Session<'_>, files: &Files, platform: &Platform) -> Result<Vec<Prepared>> {
+pub(super) fn load(session: &Session, files: &Files, platform: &Platform) -> Result<Vec<Prepared>> {
     let bytes = files.document("manifest.json")?;
     let images: Vec<DockerManifest> = from_json(&bytes, "manifest.json")?;
     if images.len() as u64 > limits::MAX_IMAGES {
@@ -25,7 +25,7 @@ pub(super) fn load(session: &mut Session<'_>, files: &Files, platform: &Platform
 }
 
 fn load_image(
-    session: &mut Session<'_>,
+    session: &Session,
     files: &Files,
     image: &DockerManifest,
     platform: &Platform,
@@ -52,7 +52,8 @@ fn load_image(
     let names = image.repo_tags.iter().map(|name| {
         Reference::parse(name).map_err(|source| Error::Name { name: lossy(name.as_bytes()), source })
     });
-    Ok(Prepared { names: names.collect::<Result<_>>()?, manifest: make_manifest(session, &bytes, &layers)? })
+    let names = names.collect::<Result<_>>()?;
+    Ok(Prepared { names, pulled: Vec::new(), manifest: make_manifest(session, &bytes, &layers)? })
 }
 
 /// Returns the digest in `HEX.json` or `blobs/sha256/HEX`.

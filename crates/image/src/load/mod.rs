@@ -52,9 +52,11 @@ pub struct ImportOptions {
 }
 
 /// An image that is complete in the session.
-struct Prepared {
-    manifest: Descriptor,
-    names: Vec<Reference>,
+pub(crate) struct Prepared {
+    pub(crate) manifest: Descriptor,
+    pub(crate) names: Vec<Reference>,
+    /// `repository@digest` where it was pulled from.
+    pub(crate) pulled: Vec<Reference>,
 }
 
 impl Store {
@@ -69,12 +71,12 @@ impl Store {
     ///
     /// Any [`Error`]; the store is then as it was before.
     pub fn load(&self, source: &Path, options: &LoadOptions) -> Result<Vec<Loaded>> {
-        let mut session = Session::begin(&self.layout, options.limits)?;
+        let session = Session::begin(&self.layout, options.limits)?;
         let files = Files::open(source, session.scratch(), options.limits)?;
         let mut prepared = if files.has("oci-layout") && files.has("index.json") {
-            oci::load(&mut session, &files, &options.platform)?
+            oci::load(&session, &files, &options.platform)?
         } else if files.has("manifest.json") {
-            docker::load(&mut session, &files, &options.platform)?
+            docker::load(&session, &files, &options.platform)?
         } else {
             return Err(Error::NotAnImage(source.to_owned()));
         };
@@ -98,7 +100,7 @@ impl Store {
     ///
     /// Any [`Error`]; the store is then as it was before.
     pub fn import(&self, source: &Path, name: &Reference, options: &ImportOptions) -> Result<Loaded> {
-        let mut session = Session::begin(&self.layout, options.limits)?;
+        let session = Session::begin(&self.layout, options.limits)?;
         // A FIFO is welcome, so no O_NONBLOCK; the caller chose this path, not an archive.
         let file = File::options()
             .read(true)
@@ -107,7 +109,7 @@ impl Store {
             .map_err(Error::file("open", source))?;
         let is_dir = file.metadata().map_err(Error::file("stat", source))?.is_dir();
         let layer = if is_dir {
-            import_tree(&mut session, file.into(), source)?
+            import_tree(&session, file.into(), source)?
         } else {
             session.layer(file, Expected::default())?
         };
@@ -119,20 +121,25 @@ impl Store {
             }
         }
         let config = ConfigFile::new(&config, options.created.clone(), layer.diff_id.to_string());
-        let manifest = make_manifest(&mut session, &to_json(&config), &[layer])?;
-        let prepared = vec![Prepared { manifest, names: vec![name.clone()] }];
+        let manifest = make_manifest(&session, &to_json(&config), &[layer])?;
+        let prepared = vec![Prepared { manifest, names: vec![name.clone()], pulled: Vec::new() }];
         let mut loaded = self.publish(session, prepared, options.replace)?;
         loaded.pop().ok_or_else(|| Error::NoSuchImage(name.to_string()))
     }
 
     /// Commits the session and gives the images their names.
-    fn publish(&self, session: Session<'_>, prepared: Vec<Prepared>, replace: bool) -> Result<Vec<Loaded>> {
-        let skipped = session.skipped;
+    pub(crate) fn publish(
+        &self,
+        session: Session,
+        prepared: Vec<Prepared>,
+        replace: bool,
+    ) -> Result<Vec<Loaded>> {
+        let skipped = session.skipped();
         let mut manifests = Vec::new();
         let name_images = || {
             let mut index = self.read_index()?;
             let mut seen = HashSet::new();
-            for Prepared { manifest, names } in prepared {
+            for Prepared { manifest, names, pulled } in prepared {
                 if seen.insert(manifest.digest) {
                     manifests.push(manifest.digest);
                 }
@@ -140,6 +147,7 @@ impl Store {
                 for name in names {
                     self.set_name(&mut index, &name, manifest.clone(), replace)?;
                 }
+                index.add_pulled(&manifest.digest, &pulled);
             }
             Ok(index)
         };
@@ -152,7 +160,7 @@ impl Store {
 }
 
 /// Turns a directory into a tar stream in a thread of its own, and takes it in as any other.
-fn import_tree(session: &mut Session<'_>, dir: OwnedFd, path: &Path) -> Result<Layer> {
+fn import_tree(session: &Session, dir: OwnedFd, path: &Path) -> Result<Layer> {
     let (reader, writer) = std::io::pipe().map_err(Error::file("read", path))?;
     std::thread::scope(|scope| {
         let walk = scope.spawn(move || tree::write(dir, path, writer));
@@ -175,7 +183,7 @@ fn is_broken_pipe(error: &Error) -> bool {
 }
 
 /// Writes configuration and manifest of an image whose layers are in the session.
-fn make_manifest(session: &mut Session<'_>, config: &[u8], layers: &[Layer]) -> Result<Descriptor> {
+fn make_manifest(session: &Session, config: &[u8], layers: &[Layer]) -> Result<Descriptor> {
     let manifest = Manifest {
         schema_version: 2,
         media_type: OCI_MANIFEST.to_owned(),

@@ -14,7 +14,7 @@ use crate::store::session::{Expected, Session};
 /// How many indexes may lead to each other before a manifest comes; tools write one, at most two.
 const MAX_INDEX_DEPTH: u32 = 4;
 
-pub(super) fn load(session: &mut Session<'_>, files: &Files, platform: &Platform) -> Result<Vec<Prepared>> {
+pub(super) fn load(session: &Session, files: &Files, platform: &Platform) -> Result<Vec<Prepared>> {
     let bytes = files.document("index.json")?;
     let index: Index = from_json(&bytes, "index.json")?;
     if index.manifests.len() as u64 > limits::MAX_IMAGES {
@@ -27,7 +27,7 @@ pub(super) fn load(session: &mut Session<'_>, files: &Files, platform: &Platform
         load_manifest(session, files, &manifest, &bytes, platform)?;
         session.document(&bytes)?;
         let manifest = Descriptor::new(&descriptor.media_type, descriptor.digest, descriptor.size);
-        prepared.push(Prepared { manifest, names: name.into_iter().collect() });
+        prepared.push(Prepared { manifest, names: name.into_iter().collect(), pulled: Vec::new() });
     }
     if prepared.is_empty() {
         return Err(Error::Missing("an image in index.json".to_owned()));
@@ -128,7 +128,7 @@ fn rank(architecture: &str, variant: &str) -> Option<u32> {
 
 /// Takes configuration and layers into the session.
 fn load_manifest(
-    session: &mut Session<'_>,
+    session: &Session,
     files: &Files,
     manifest: &Manifest,
     document: &[u8],

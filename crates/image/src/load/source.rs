@@ -64,7 +64,7 @@ impl Files {
     }
 
     /// Returns a reader of the file's bytes.
-    pub(super) fn get(&self, name: &str) -> Result<Box<dyn Read + '_>> {
+    pub(super) fn get(&self, name: &str) -> Result<Box<dyn Read + Send + '_>> {
         match &self.backing {
             Backing::Directory(dir) => match open_below(dir, name) {
                 Ok(file) => Ok(Box::new(file)),

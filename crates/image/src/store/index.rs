@@ -6,7 +6,7 @@ use std::io;
 use super::layout::Layout;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::manifest::{Descriptor, Index, OCI_INDEX, REF_NAME, from_json, to_json};
+use crate::manifest::{Descriptor, Index, OCI_INDEX, PULLED, REF_NAME, from_json, to_json};
 use crate::reference::Reference;
 
 /// The names of a store. An image with several names has a descriptor for each; one without has one without a name.
@@ -20,6 +20,8 @@ pub(crate) struct Found {
     /// Bytes of the manifest.
     pub(crate) size: u64,
     pub(crate) references: Vec<Reference>,
+    /// `repository@digest` for each repository that it was pulled from; the digest may be that of an index.
+    pub(crate) pulled: Vec<Reference>,
 }
 
 /// Reads the index; a store without one has no image.
@@ -40,6 +42,11 @@ fn name_of(descriptor: &Descriptor) -> Option<Reference> {
     Reference::parse(descriptor.annotations.get(REF_NAME)?).ok()
 }
 
+fn pulled_of(descriptor: &Descriptor) -> impl Iterator<Item = Reference> {
+    let text = descriptor.annotations.get(PULLED).map(String::as_str).unwrap_or_default();
+    text.split(' ').filter_map(|reference| Reference::parse(reference).ok())
+}
+
 impl StoreIndex {
     pub(crate) fn write(&self, layout: &Layout) -> Result<()> {
         layout.replace(&layout.index(), &to_json(&self.0))
@@ -51,13 +58,16 @@ impl StoreIndex {
         for descriptor in &self.0.manifests {
             let Descriptor { digest, size, .. } = *descriptor;
             let position = images.iter().position(|found| found.manifest == digest).unwrap_or_else(|| {
-                images.push(Found { manifest: digest, size, references: Vec::new() });
+                images.push(Found { manifest: digest, size, references: Vec::new(), pulled: Vec::new() });
                 images.len() - 1
             });
             images[position].references.extend(name_of(descriptor));
+            images[position].pulled.extend(pulled_of(descriptor));
         }
         for found in &mut images {
             found.references.sort_unstable();
+            found.pulled.sort_unstable();
+            found.pulled.dedup();
         }
         images
     }
@@ -65,16 +75,20 @@ impl StoreIndex {
     /// Returns the image with this manifest, which the index has.
     pub(crate) fn image(&self, manifest: &Digest) -> Found {
         let found = self.images().into_iter().find(|found| found.manifest == *manifest);
-        found.unwrap_or(Found { manifest: *manifest, size: 0, references: Vec::new() })
+        found.unwrap_or(Found { manifest: *manifest, size: 0, references: Vec::new(), pulled: Vec::new() })
     }
 
-    /// Returns the image that a reference means: by its digest if it has one, in a repository where it has a name.
+    /// Returns the image that a reference means: by its digest if it has one, in a repository where it has a name or
+    /// that it was pulled from.
     pub(crate) fn by_reference(&self, reference: &Reference) -> Option<Found> {
         self.images().into_iter().find(|found| match reference.digest() {
             None => found.references.contains(reference),
             Some(digest) => {
-                found.manifest.to_string() == digest
-                    && found.references.iter().any(|name| name.repository() == reference.repository())
+                let known = found.references.iter().chain(&found.pulled);
+                let mut from_here = known.filter(|name| name.repository() == reference.repository());
+                let is_manifest = found.manifest.to_string() == digest;
+                is_manifest && from_here.clone().next().is_some()
+                    || from_here.any(|name| name.digest() == Some(digest))
             }
         })
     }
@@ -98,22 +112,63 @@ impl StoreIndex {
 
     /// Gives the name to this image. Another that had it stays, without a name if it was its only one.
     pub(crate) fn set_name(&mut self, name: &Reference, mut descriptor: Descriptor) {
-        self.remove_names(std::slice::from_ref(name));
+        let pulled = self.image(&descriptor.digest).pulled;
+        let manifest = descriptor.digest;
+        self.take_names(std::slice::from_ref(name));
         // A name makes the nameless entry of the same image superfluous.
         self.0.manifests.retain(|one| one.digest != descriptor.digest || name_of(one).is_some());
         descriptor.annotations.insert(REF_NAME.to_owned(), name.to_string());
         self.0.manifests.push(descriptor);
+        self.set_pulled(&manifest, pulled);
     }
 
-    /// Takes names away; an image whose last name goes stays without one.
+    /// Notes where an image of the index was pulled from. Another digest of the same repository stays known.
+    pub(crate) fn add_pulled(&mut self, manifest: &Digest, pulled: &[Reference]) {
+        let mut all = self.image(manifest).pulled;
+        all.extend(pulled.iter().cloned());
+        self.set_pulled(manifest, all);
+    }
+
+    /// Every descriptor of an image says where it was pulled from, so that any of them may go.
+    fn set_pulled(&mut self, manifest: &Digest, mut pulled: Vec<Reference>) {
+        pulled.sort_unstable();
+        pulled.dedup();
+        let text = pulled.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        for one in self.0.manifests.iter_mut().filter(|one| one.digest == *manifest) {
+            if text.is_empty() {
+                one.annotations.remove(PULLED);
+            } else {
+                one.annotations.insert(PULLED.to_owned(), text.clone());
+            }
+        }
+    }
+
+    /// Takes names away, and with the last name of a repository what is known of pulls from there. An image whose last
+    /// name goes stays without one.
     pub(crate) fn remove_names(&mut self, names: &[Reference]) {
+        let changed = self.take_names(names);
+        for manifest in changed {
+            let Found { references, mut pulled, .. } = self.image(&manifest);
+            pulled.retain(|from| {
+                let same = |name: &Reference| name.repository() == from.repository();
+                !names.iter().any(same) || references.iter().any(same)
+            });
+            self.set_pulled(&manifest, pulled);
+        }
+    }
+
+    /// Takes names away from whatever image has them; returns these images.
+    fn take_names(&mut self, names: &[Reference]) -> Vec<Digest> {
         let (named, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0.manifests)
             .into_iter()
             .partition(|one| name_of(one).is_some_and(|name| names.contains(&name)));
         self.0.manifests = kept;
-        for one in named {
-            self.add(Descriptor::new(&one.media_type, one.digest, one.size));
+        for one in &named {
+            let mut nameless = one.clone();
+            nameless.annotations.remove(REF_NAME);
+            self.add(nameless);
         }
+        named.into_iter().map(|one| one.digest).collect()
     }
 
     /// Takes an image away with all its names.

@@ -6,6 +6,7 @@
 //! blobs/sha256/HEX         manifests, configurations and layers as they came
 //! layers/HEX/diff          a layer unpacked, by the digest of its uncompressed tar ("diff id")
 //! layers/HEX/layer.json    what is known about it
+//! incoming/HEX             what a pull has of a blob so far; locked by its process, and kept if that dies
 //! tmp/XXXXXX/              what a load has so far; locked by its process, so that leftovers are recognised
 //! lock                     held exclusively while names change, and to begin and to clean
 //! gc.lock                  held shared by whoever relies on blobs and layers, exclusively to delete some
@@ -40,7 +41,7 @@ impl Layout {
         make_dir(dir)?;
         let root = fs::canonicalize(dir).map_err(Error::file("resolve", dir))?;
         let layout = Self { root };
-        for dir in ["blobs", "blobs/sha256", "layers", "tmp"] {
+        for dir in ["blobs", "blobs/sha256", "layers", "incoming", "tmp"] {
             make_dir(&layout.root.join(dir))?;
         }
         let _lock = layout.lock()?;
@@ -83,6 +84,11 @@ impl Layout {
 
     pub(crate) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// Where a blob grows that comes over a network.
+    pub(crate) fn incoming(&self, digest: &Digest) -> PathBuf {
+        self.root.join("incoming").join(digest.hex())
     }
 
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
@@ -172,7 +178,7 @@ fn open_lock(path: &Path) -> Result<File> {
 }
 
 /// flock(2) that is not disturbed by signals.
-fn flock(mut file: File, how: FlockArg) -> Result<Flock<File>, Errno> {
+pub(super) fn flock(mut file: File, how: FlockArg) -> Result<Flock<File>, Errno> {
     loop {
         match Flock::lock(file, how) {
             Ok(lock) => return Ok(lock),

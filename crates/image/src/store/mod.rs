@@ -1,6 +1,9 @@
 //! The store: images by name and ID, their unpacked layers, and what is removed when.
 
+mod facts;
+pub(crate) mod incoming;
 pub(crate) mod index;
+mod intake;
 mod layout;
 pub(crate) mod session;
 
@@ -9,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::Flock;
 
+use self::facts::LayerFacts;
 use self::layout::Layout;
-use self::session::LayerFacts;
 use crate::config::{ConfigFile, ImageConfig};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -40,6 +43,9 @@ pub struct Image {
     pub manifest: Digest,
     /// All names, sorted; empty if the names went to other images.
     pub references: Vec<Reference>,
+    /// Where it was pulled from, each `repository@digest`, sorted; empty if it was loaded or imported. The digest is what
+    /// the registry gave for the name: that of the manifest, or of an index with images for several machines.
+    pub pulled: Vec<Reference>,
     /// Bytes of the manifest, the configuration and the layers as they came, mostly compressed.
     pub size: u64,
     /// Bytes of the unpacked files.
@@ -329,6 +335,7 @@ impl Store {
             id: manifest.config.digest,
             manifest: found.manifest,
             references: found.references,
+            pulled: found.pulled,
             size: parts.fold(found.size, u64::saturating_add),
             unpacked_size,
             created: config.created.clone(),
@@ -412,3 +419,6 @@ pub(crate) fn diff_ids(config: &ConfigFile, id: &Digest) -> Result<Vec<Digest>> 
     };
     config.rootfs.diff_ids.iter().map(parse).collect()
 }
+
+#[cfg(test)]
+mod tests;

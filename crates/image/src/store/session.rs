@@ -1,52 +1,36 @@
-//! One load or import: everything is prepared aside and becomes visible at once, or not at all.
+//! One load, import or pull: everything is prepared aside and becomes visible at once, or not at all.
+//!
+//! There are two ways for a layer to come in. [`Session::layer`] keeps it aside until [`Session::commit`], so that a load
+//! that fails leaves nothing. [`Session::fetch`] is for bytes that are dear, because they come over a network: what has
+//! come of a blob survives the process, a layer is the store's as soon as it is whole, and of several processes that want
+//! the same one only one fetches it. No name leads to it until the commit, and the next removal deletes what none led to.
+//!
+//! A session may be shared by threads; each layer has two of them, see [`super::intake`].
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::Flock;
-use serde::{Deserialize, Serialize};
 
+use super::facts::LayerFacts;
+use super::incoming::{Fetch, Incoming};
+use super::intake::{self, Budget, Taken};
 use super::layout::{Layout, lock_dir, sync_dir};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::stream::{Compression, Hashing, Streamed, Tee, decompress};
+use crate::stream::Compression;
 use crate::sys;
-use crate::tar_stream::TarReader;
-use crate::unpack::{self, Skipped, remove::remove_tree};
-
-const BLOB_BYTES: &str = "bytes of blob";
-const UNPACKED_BYTES: &str = "unpacked bytes";
-
-/// What is known about an unpacked layer; `layer.json` beside its `diff`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct LayerFacts {
-    pub(crate) diff_id: Digest,
-    pub(crate) entries: u64,
-    /// Bytes of the layer's files.
-    pub(crate) bytes: u64,
-    /// Nothing of the layers below is visible.
-    pub(crate) opaque_root: bool,
-    /// The blob that this layer was unpacked from.
-    pub(crate) blob: Digest,
-    pub(crate) blob_size: u64,
-    pub(crate) compression: Compression,
-}
-
-impl LayerFacts {
-    pub(crate) fn read(layout: &Layout, diff_id: &Digest) -> Result<Self> {
-        let path = layout.layer(diff_id).join("layer.json");
-        let bytes = fs::read(&path).map_err(Error::file("read", &path))?;
-        crate::manifest::from_json(&bytes, &path.to_string_lossy())
-    }
-}
+use crate::unpack::{Skipped, Stats, remove::remove_tree};
 
 /// A layer that the session has or the store had already.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layer {
     pub(crate) blob: Digest,
     pub(crate) blob_size: u64,
@@ -63,24 +47,32 @@ pub(crate) struct Expected {
     pub(crate) diff_id: Option<Digest>,
 }
 
-pub(crate) struct Session<'s> {
-    layout: &'s Layout,
+/// Where one load, import or pull prepares what it brings.
+#[derive(Debug)]
+pub(crate) struct Session {
+    layout: Layout,
     dir: PathBuf,
-    /// New blobs and layers, by digest; they lie in `dir` under the digest's name.
-    blobs: HashSet<Digest>,
-    layers: HashSet<Digest>,
-    /// Layers that this session has seen, by blob digest.
-    seen: HashMap<Digest, Layer>,
     limits: Limits,
-    /// Uncompressed bytes so far.
-    spent: u64,
-    pub(crate) skipped: Skipped,
+    budget: Budget,
+    /// Numbers the things that have no digest yet.
+    incoming: AtomicU64,
+    state: Mutex<State>,
     _hold: Flock<File>,
     _dir_lock: Flock<File>,
 }
 
-impl<'s> Session<'s> {
-    pub(crate) fn begin(layout: &'s Layout, limits: Limits) -> Result<Self> {
+#[derive(Debug, Default)]
+struct State {
+    /// New blobs and layers, by digest; they lie in the session's directory under the digest's name.
+    blobs: HashSet<Digest>,
+    layers: HashSet<Digest>,
+    /// Layers that this session has seen, by blob digest.
+    seen: HashMap<Digest, Layer>,
+    skipped: Skipped,
+}
+
+impl Session {
+    pub(crate) fn begin(layout: &Layout, limits: Limits) -> Result<Self> {
         // Under the lock nobody can take the new directory for a leftover before it is locked.
         let _lock = layout.lock()?;
         let hold = layout.hold()?;
@@ -88,14 +80,12 @@ impl<'s> Session<'s> {
         let dir = nix::unistd::mkdtemp(&template).map_err(Error::file("create directory", &template))?;
         let dir_lock = lock_dir(&dir)?;
         let session = Self {
-            layout,
+            layout: layout.clone(),
             dir,
-            blobs: HashSet::new(),
-            layers: HashSet::new(),
-            seen: HashMap::new(),
             limits,
-            spent: 0,
-            skipped: Skipped::default(),
+            budget: Budget::new(limits.unpacked_bytes),
+            incoming: AtomicU64::new(0),
+            state: Mutex::default(),
             _hold: hold,
             _dir_lock: dir_lock,
         };
@@ -111,23 +101,33 @@ impl<'s> Session<'s> {
         &self.dir
     }
 
-    pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
-        self.blobs.contains(digest) || self.layout.blob(digest).exists()
+    /// Returns what all newly unpacked layers had that is not kept.
+    pub(crate) fn skipped(&self) -> Skipped {
+        self.state().skipped
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics halfway through a change of the state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_blob(&self, digest: &Digest) -> bool {
+        self.state().blobs.contains(digest) || self.layout.blob(digest).exists()
     }
 
     fn has_layer(&self, diff_id: &Digest) -> bool {
-        self.layers.contains(diff_id) || self.layout.layer(diff_id).exists()
+        self.state().layers.contains(diff_id) || self.layout.layer(diff_id).exists()
     }
 
     /// Takes a document into the store; returns its digest. Documents are small, so one that is there already is
     /// written again: that repairs it if it was damaged.
-    pub(crate) fn document(&mut self, bytes: &[u8]) -> Result<Digest> {
+    pub(crate) fn document(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        if !self.blobs.contains(&digest) {
+        let mut state = self.state();
+        if !state.blobs.contains(&digest) {
             let path = self.dir.join("blobs").join(digest.hex());
-            let mut file = create(&path)?;
-            file.write_all(bytes).map_err(Error::file("write", &path))?;
-            self.blobs.insert(digest);
+            create(&path)?.write_all(bytes).map_err(Error::file("write", &path))?;
+            state.blobs.insert(digest);
         }
         Ok(digest)
     }
@@ -137,128 +137,139 @@ impl<'s> Session<'s> {
         let diff_id = expected.diff_id?;
         // A docker archive does not announce digests of its blobs; uncompressed ones have the layer's own.
         let blob = expected.blob.map_or(diff_id, |(digest, _)| digest);
-        if let Some(layer) = self.seen.get(&blob) {
+        if let Some(layer) = self.state().seen.get(&blob) {
             return (layer.diff_id == diff_id).then_some(*layer);
         }
         // The layer is known to come from just this blob. Another pairing, even of known digests, has to be verified.
-        let facts = LayerFacts::read(self.layout, &diff_id).ok()?;
+        let facts = LayerFacts::read(&self.layout, &diff_id).ok()?;
         let same = facts.blob == blob && expected.blob.is_none_or(|(_, size)| size == facts.blob_size);
-        (same && self.has_blob(&blob)).then_some(Layer {
-            blob,
-            blob_size: facts.blob_size,
-            diff_id,
-            compression: facts.compression,
-        })
+        (same && self.has_blob(&blob)).then_some(facts.layer())
     }
 
-    /// Takes a layer into the store: in one pass copies its bytes, verifies both digests and unpacks it.
-    pub(crate) fn layer(&mut self, source: impl Read, expected: Expected) -> Result<Layer> {
-        let number = self.blobs.len() + self.layers.len() + self.seen.len();
+    /// Takes a layer into the session: in one pass copies its bytes, verifies both digests and unpacks it.
+    pub(crate) fn layer(&self, source: impl Read + Send, expected: Expected) -> Result<Layer> {
+        let number = self.incoming.fetch_add(1, Ordering::Relaxed);
         let blob_path = self.dir.join("blobs").join(format!("incoming-{number}"));
+        let blob_file = create(&blob_path)?;
+        let (taken, layer_path) = self.take_in(source, &blob_file, expected)?;
+        let mut state = self.state();
+        if state.blobs.contains(&taken.blob) || self.layout.blob(&taken.blob).exists() {
+            fs::remove_file(&blob_path).map_err(Error::file("remove", &blob_path))?;
+        } else {
+            let path = self.dir.join("blobs").join(taken.blob.hex());
+            fs::rename(&blob_path, &path).map_err(Error::file("rename", &blob_path))?;
+            state.blobs.insert(taken.blob);
+        }
+        let layer = taken.layer();
+        if let Some(path) = layer_path {
+            let to = self.dir.join("layers").join(layer.diff_id.hex());
+            if to.exists() || self.layout.layer(&layer.diff_id).exists() {
+                remove(&path)?;
+            } else {
+                fs::rename(&path, &to).map_err(Error::file("rename", &path))?;
+                state.layers.insert(layer.diff_id);
+            }
+        }
+        state.seen.insert(layer.blob, layer);
+        Ok(layer)
+    }
+
+    /// Returns the layer if it is here, or what has come of it so far and the right to fetch the rest.
+    ///
+    /// Waits for a process that fetches the same blob just now.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the registry client will call it"))]
+    pub(crate) fn fetch(&self, blob: (Digest, u64), diff_id: Digest) -> Result<Fetch> {
+        let expected = Expected { blob: Some(blob), diff_id: Some(diff_id) };
+        if let Some(layer) = self.known_layer(expected) {
+            return Ok(Fetch::Here(layer));
+        }
+        let mut incoming = Incoming::lock(&self.layout, expected, blob)?;
+        // It may have been completed while this process waited; or the blob is here, and only the files are not.
+        if let Some(layer) = self.known_layer(expected) {
+            incoming.discard()?;
+            return Ok(Fetch::Here(layer));
+        }
+        if self.layout.blob(&blob.0).exists() {
+            incoming.begin_with(&self.layout.blob(&blob.0))?;
+        }
+        Ok(Fetch::Wanted(incoming))
+    }
+
+    /// Takes in a layer of which `incoming` has the beginning and `rest` the remainder; it is the store's then, durably.
+    ///
+    /// If `rest` fails, what has come stays for the next [`Session::fetch`]. Content that does not have its digest is
+    /// thrown away.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the registry client will call it"))]
+    pub(crate) fn complete(&self, mut incoming: Incoming, rest: impl Read + Send) -> Result<Layer> {
+        let expected = incoming.expected();
+        let result = {
+            let (source, copy) = incoming.reader(rest)?;
+            self.take_in(source, copy, expected)
+        };
+        let (taken, layer_path) = match result {
+            Ok(taken) => taken,
+            Err(error) => {
+                incoming.keep_if_cut_off()?;
+                return Err(error);
+            }
+        };
+        let layer = taken.layer();
+        sys::syncfs(incoming.file().as_fd()).map_err(Error::file("sync", &self.dir))?;
+        if let Some(path) = layer_path {
+            let to = self.layout.layer(&layer.diff_id);
+            let state = self.state();
+            if to.exists() {
+                remove(&path)?;
+            } else {
+                fs::rename(&path, &to).map_err(Error::file("rename", &path))?;
+                sync_dir(&self.layout.layers())?;
+            }
+            drop(state);
+        }
+        // Last, since with it the lock goes: whoever has waited finds the layer too.
+        incoming.publish(&self.layout.blob(&layer.blob))?;
+        self.state().seen.insert(layer.blob, layer);
+        Ok(layer)
+    }
+
+    /// Reads `source` to its end into `copy`, verifies it and unpacks it, unless the layer is unpacked already. Returns
+    /// where its files are, in the session's directory.
+    fn take_in(
+        &self,
+        source: impl Read + Send,
+        copy: &File,
+        expected: Expected,
+    ) -> Result<(Taken, Option<PathBuf>)> {
+        let number = self.incoming.fetch_add(1, Ordering::Relaxed);
         let layer_path = self.dir.join("layers").join(format!("incoming-{number}"));
         // What is unpacked already is only verified.
         let unpack_to = match expected.diff_id {
             Some(diff_id) if self.has_layer(&diff_id) => None,
             _ => Some(make_layer_dir(&layer_path)?),
         };
-        let blob_file = create(&blob_path)?;
-
-        let max_blob = expected.blob.map_or(self.limits.unpacked_bytes, |(_, size)| size);
-        let mut blob = Hashing::new(Tee { inner: source, copy: &blob_file }, max_blob, BLOB_BYTES);
-        let result = self.read_layer(&mut blob, unpack_to);
-        let announced = |error| match (error, expected.blob) {
-            (Error::Limit { unit: BLOB_BYTES, .. }, Some((digest, size))) => {
-                Error::SizeMismatch { digest, expected: size, actual: size.saturating_add(1) }
-            }
-            (error, _) => error,
-        };
-        let (compression, diff_id, stats) = result.map_err(announced)?;
-        let (digest, blob_size) = blob.finish().map_err(|e| announced(Error::from_reader(e, b"")))?;
-        let digest = digest.expect("this reader hashes");
-        if let Some((expected, size)) = expected.blob {
-            if blob_size != size {
-                return Err(Error::SizeMismatch { digest: expected, expected: size, actual: blob_size });
-            }
-            check("blob", expected, digest)?;
-        }
-        // The hash of an uncompressed layer is the blob's, so it is computed once.
-        let diff_id = diff_id.unwrap_or(digest);
-        if let Some(expected) = expected.diff_id {
-            check("layer after decompression", expected, diff_id)?;
-        }
-
-        if self.has_blob(&digest) {
-            fs::remove_file(&blob_path).map_err(Error::file("remove", &blob_path))?;
-        } else {
-            let path = self.dir.join("blobs").join(digest.hex());
-            fs::rename(&blob_path, &path).map_err(Error::file("rename", &blob_path))?;
-            self.blobs.insert(digest);
-        }
-        if let Some(stats) = stats {
-            self.skipped.devices += stats.skipped.devices;
-            self.skipped.xattrs += stats.skipped.xattrs;
-            if self.has_layer(&diff_id) {
-                remove(&layer_path)?;
-            } else {
-                let facts = LayerFacts {
-                    diff_id,
-                    entries: stats.entries,
-                    bytes: stats.bytes,
-                    opaque_root: stats.opaque_root,
-                    blob: digest,
-                    blob_size,
-                    compression,
-                };
-                let path = layer_path.join("layer.json");
-                create(&path)?
-                    .write_all(&crate::manifest::to_json(&facts))
-                    .map_err(Error::file("write", &path))?;
-                let path = self.dir.join("layers").join(diff_id.hex());
-                fs::rename(&layer_path, &path).map_err(Error::file("rename", &layer_path))?;
-                self.layers.insert(diff_id);
-            }
-        }
-        let layer = Layer { blob: digest, blob_size, diff_id, compression };
-        self.seen.insert(digest, layer);
-        Ok(layer)
+        let taken = intake::take_in(source, copy, unpack_to, expected, &self.budget, self.limits)?;
+        let Some(stats) = taken.stats else { return Ok((taken, None)) };
+        self.note(&taken, stats, &layer_path)?;
+        Ok((taken, Some(layer_path)))
     }
 
-    /// Decompresses, hashes and unpacks; reads the uncompressed stream to its end. Without a directory it only hashes.
-    fn read_layer(
-        &mut self,
-        blob: &mut impl Read,
-        unpack_to: Option<OwnedFd>,
-    ) -> Result<(Compression, Option<Digest>, Option<unpack::Stats>)> {
-        let io = |error| Error::from_reader(error, b"");
-        let (compression, stream) = decompress(blob).map_err(io)?;
-        let left = self.limits.unpacked_bytes.saturating_sub(self.spent);
-        let counted = match compression {
-            Compression::None => Hashing::counting(stream, left, UNPACKED_BYTES),
-            Compression::Gzip | Compression::Zstd => Hashing::new(stream, left, UNPACKED_BYTES),
+    /// Writes down what is known about a layer that was just unpacked.
+    fn note(&self, taken: &Taken, stats: Stats, layer_path: &Path) -> Result<()> {
+        let mut state = self.state();
+        state.skipped.devices += stats.skipped.devices;
+        state.skipped.xattrs += stats.skipped.xattrs;
+        drop(state);
+        let facts = LayerFacts {
+            diff_id: taken.diff_id,
+            entries: stats.entries,
+            bytes: stats.bytes,
+            opaque_root: stats.opaque_root,
+            blob: taken.blob,
+            blob_size: taken.blob_size,
+            compression: taken.compression,
         };
-        let (stats, rest) = match unpack_to {
-            Some(dir) => {
-                let mut tar = TarReader::new(Streamed(counted), self.limits.layer_entries);
-                let stats = unpack::unpack(&mut tar, dir, left).map_err(|error| self.of_limit(error))?;
-                (Some(stats), tar.into_source().0)
-            }
-            None => (None, counted),
-        };
-        let (diff_id, bytes) = rest.finish().map_err(|error| self.of_limit(io(error)))?;
-        // A sparse file has more bytes than its archive.
-        self.spent = self.spent.saturating_add(bytes.max(stats.map_or(0, |stats| stats.bytes)));
-        Ok((compression, diff_id, stats))
-    }
-
-    /// Names the limit on all layers together, of which a reader knows only what was left.
-    fn of_limit(&self, error: Error) -> Error {
-        match error {
-            Error::Limit { subject, unit: UNPACKED_BYTES, .. } => {
-                let subject = if subject.is_empty() { "image".to_owned() } else { subject };
-                Error::Limit { subject, unit: UNPACKED_BYTES, max: self.limits.unpacked_bytes }
-            }
-            other => other,
-        }
+        let path = layer_path.join("layer.json");
+        create(&path)?.write_all(&crate::manifest::to_json(&facts)).map_err(Error::file("write", &path))
     }
 
     /// Makes everything durable, moves it into the store and writes the names.
@@ -278,16 +289,19 @@ impl<'s> Session<'s> {
         sys::syncfs(dir.as_fd()).map_err(Error::file("sync", &self.dir))?;
         let _lock = self.layout.lock()?;
         let index = prepare()?;
-        for digest in &self.blobs {
-            let from = self.dir.join("blobs").join(digest.hex());
-            fs::rename(&from, self.layout.blob(digest)).map_err(Error::file("rename", &from))?;
-        }
-        for diff_id in &self.layers {
-            let to = self.layout.layer(diff_id);
-            // Another process may have unpacked the same layer meanwhile; its copy stays, ours goes with the session.
-            if !to.exists() {
-                let from = self.dir.join("layers").join(diff_id.hex());
-                fs::rename(&from, &to).map_err(Error::file("rename", &from))?;
+        {
+            let state = self.state();
+            for digest in &state.blobs {
+                let from = self.dir.join("blobs").join(digest.hex());
+                fs::rename(&from, self.layout.blob(digest)).map_err(Error::file("rename", &from))?;
+            }
+            for diff_id in &state.layers {
+                let to = self.layout.layer(diff_id);
+                // Another process may have unpacked the same layer meanwhile; its copy stays, ours goes with the session.
+                if !to.exists() {
+                    let from = self.dir.join("layers").join(diff_id.hex());
+                    fs::rename(&from, &to).map_err(Error::file("rename", &from))?;
+                }
             }
         }
         sync_dir(&self.layout.blobs())?;
@@ -298,15 +312,11 @@ impl<'s> Session<'s> {
     }
 }
 
-impl Drop for Session<'_> {
+impl Drop for Session {
     fn drop(&mut self) {
         // A failure is not lost: what stays is invisible, and the next Store::open removes it.
         drop(remove(&self.dir));
     }
-}
-
-fn check(what: &'static str, expected: Digest, actual: Digest) -> Result<()> {
-    if expected == actual { Ok(()) } else { Err(Error::DigestMismatch { what, expected, actual }) }
 }
 
 fn create(path: &Path) -> Result<File> {
@@ -319,16 +329,15 @@ fn create(path: &Path) -> Result<File> {
 }
 
 /// Makes a layer's directory with its `diff`, whose mode is that of a root directory nothing is said about.
-fn make_layer_dir(path: &Path) -> Result<OwnedFd> {
+pub(super) fn make_layer_dir(path: &Path) -> Result<OwnedFd> {
     let diff = path.join("diff");
-    fs::DirBuilder::new()
+    DirBuilder::new()
         .recursive(true)
         .mode(0o755)
         .create(&diff)
         .map_err(Error::file("create directory", &diff))?;
     let dir = File::open(&diff).map_err(Error::file("open", &diff))?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    dir.set_permissions(mode).map_err(Error::file("chmod", &diff))?;
+    dir.set_permissions(fs::Permissions::from_mode(0o755)).map_err(Error::file("chmod", &diff))?;
     Ok(dir.into())
 }
 
