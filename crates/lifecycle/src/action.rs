@@ -23,8 +23,11 @@ pub enum Action {
         /// Which start of it; names its cgroup, directory and log.
         attempt: u32,
     },
-    /// Run a hook. Answer: `HookDone`. One that is not answered when the container is stopped is left to itself; it ends
-    /// with the container.
+    /// Run a hook. Answer: `HookDone`.
+    ///
+    /// A postStart hook is always answered, at the latest soon after its container has ended, because the next start waits
+    /// for it. A preStop hook that overruns the grace is left to itself and ends with the container; its answer may come late
+    /// or not at all.
     RunHook {
         /// The container.
         container: String,

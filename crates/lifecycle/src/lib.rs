@@ -112,9 +112,11 @@ mod start;
 mod state;
 mod status;
 mod stop;
+mod view;
 
 pub use action::{Action, EventKind, PodEvent};
 pub use container::container_id;
 pub use input::{ExitStatus, Input, Now, StartFailure};
 pub use machine::Machine;
 pub use state::{Stage, State};
+pub use view::{ContainerView, PodView, ProbeView, RunView};

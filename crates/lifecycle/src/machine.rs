@@ -16,8 +16,8 @@ use crate::{start, status};
 /// The life of one Pod.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    pod: PodFacts,
-    state: State,
+    pub(crate) pod: PodFacts,
+    pub(crate) state: State,
 }
 
 impl Machine {

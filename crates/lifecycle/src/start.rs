@@ -58,7 +58,7 @@ fn candidates(pod: &PodFacts, state: &State) -> std::ops::Range<usize> {
 }
 
 /// Returns whether the container should be started, now or later.
-fn wants_start(pod: &PodFacts, record: &Record, container: usize) -> bool {
+pub(crate) fn wants_start(pod: &PodFacts, record: &Record, container: usize) -> bool {
     match (&record.run, record.ended()) {
         (None, _) => true,
         (Some(_), None) => false,

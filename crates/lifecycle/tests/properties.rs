@@ -172,7 +172,10 @@ impl World {
             }
             Action::StopSandbox => Input::SandboxStopped,
             Action::CleanUp => Input::CleanedUp,
-            Action::RemoveAttempt { .. } | Action::Emit(_) | Action::Finish { .. } => return,
+            Action::RunHook { .. }
+            | Action::RemoveAttempt { .. }
+            | Action::Emit(_)
+            | Action::Finish { .. } => return,
         };
         self.send(input);
     }

@@ -348,7 +348,10 @@ impl World {
             }
             Action::StopSandbox => soon(Input::SandboxStopped),
             Action::CleanUp => soon(Input::CleanedUp),
-            Action::RemoveAttempt { .. } | Action::Emit(_) | Action::Finish { .. } => Vec::new(),
+            Action::RunHook { .. }
+            | Action::RemoveAttempt { .. }
+            | Action::Emit(_)
+            | Action::Finish { .. } => Vec::new(),
         }
     }
 }
