@@ -76,7 +76,7 @@ impl Machine {
 
     /// Returns the status after the last step.
     ///
-    /// `host_ip` is left empty: the machine does not know the host.
+    /// `host_ips` is left empty: the machine does not know the host.
     pub fn status(&self) -> PodStatus {
         self.state.status.clone()
     }

@@ -92,6 +92,7 @@ fn container(pod: &PodFacts, record: &Record, index: usize) -> ContainerStatus {
         }),
         volume_mounts: facts.mounts.clone(),
         user: run.and_then(|r| r.user.clone()),
+        ..ContainerStatus::default()
     }
 }
 

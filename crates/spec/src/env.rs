@@ -3,5 +3,5 @@
 mod assemble;
 mod expand;
 
-pub use assemble::{EnvFault, NodeFacts, assemble_env};
-pub use expand::{Argv, SubPathFault, argv, expand, expand_sub_path};
+pub use assemble::{Addresses, EnvFault, NodeFacts, assemble_env};
+pub use expand::{Argv, SubPathFault, argv, expand, expand_probe_command, expand_sub_path};

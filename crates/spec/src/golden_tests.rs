@@ -26,6 +26,10 @@ const DECODER: &[(&str, &str)] = &[
     ("bad-quantity", "spec.containers[0].resources.limits[memory]"),
 ];
 
+/// The one deliberate difference: an API server with default feature gates drops `lifecycle.stopSignal` and says nothing.
+/// podrun leaves nothing out, so it keeps the signal.
+const KEPT_STOP_SIGNAL: &str = "stop-signal-with-os";
+
 /// Returns the only document of a manifest, which is typed in as indented JSON.
 fn typed(manifest: &Json) -> Node {
     let text = serde_json::to_string_pretty(manifest).unwrap();
@@ -85,6 +89,10 @@ fn defaults_are_those_of_an_api_server() {
         let mut pod = manifest::api_pod(&json, &mut causes).expect(name);
         assert!(causes.is_empty(), "{name}: {causes:?}");
         let spec = pod.spec.as_mut().expect(name);
+        if name == KEPT_STOP_SIGNAL {
+            let lifecycle = spec.containers[0].lifecycle.take().expect(name);
+            assert_eq!(lifecycle.stop_signal.as_deref(), Some("SIGUSR1"));
+        }
         assert_eq!(serde_json::to_value(&*spec).unwrap(), case["spec"], "{name}");
         // The class does not depend on volumes, some of which have no place in the domain yet.
         spec.volumes = None;

@@ -33,6 +33,7 @@
 
 #![forbid(unsafe_code)]
 
+mod annotations;
 pub mod env;
 mod fault;
 #[cfg(test)]

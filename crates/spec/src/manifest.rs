@@ -10,7 +10,7 @@ use crate::tree::{Node, Value};
 use crate::validate::{self, Cause};
 use crate::wire::schema::{self, Document};
 use crate::wire::{WirePod, convert, decode, defaults};
-use crate::{support, yaml};
+use crate::{annotations, support, yaml};
 
 /// The largest text that is looked at, in bytes.
 const MAX_TEXT: usize = 8 * 1024 * 1024;
@@ -128,6 +128,9 @@ impl Reading {
         }
         let mut causes = Vec::new();
         let wire = api_pod(&json, &mut causes);
+        if let Some(wire) = &wire {
+            annotations::check(wire, &mut causes);
+        }
         causes.extend(support::check(&json, true));
         if causes.is_empty()
             && let Some(wire) = wire

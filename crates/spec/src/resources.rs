@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 
-use crate::model::{Container, PodSpec, QosClass, ResourceList, Resources};
+use crate::model::{Container, ContainerKind, PodSpec, QosClass, ResourceList, Resources};
 use crate::quantity::Quantity;
 
-/// Returns what the Pod requests per resource: the larger of what its regular containers request together and what
-/// any one init container requests (these run one by one), or the Pod's own request where it has one, plus overhead.
+/// Returns what the Pod requests per resource: the larger of what its regular containers and sidecars request together
+/// and what any one init container requests with the sidecars before it (init containers run one by one), or the Pod's
+/// own request where it has one, plus overhead.
 pub fn effective_requests(spec: &PodSpec) -> ResourceList {
     let mut total = aggregate(spec, |resources| &resources.requests);
     total.extend(spec.resources.requests.iter().map(|(name, amount)| (name.clone(), *amount)));
@@ -77,7 +78,8 @@ fn positive(list: &ResourceList) -> impl Iterator<Item = (&String, &Quantity)> {
 
 fn aggregate(spec: &PodSpec, pick: fn(&Resources) -> &ResourceList) -> ResourceList {
     let of = |container: &Container| pick(&container.resources).clone();
-    let init = spec.init_containers.iter().map(|container| (false, of(container)));
+    let sidecar = |container: &Container| container.init_kind() == ContainerKind::Sidecar;
+    let init = spec.init_containers.iter().map(|container| (sidecar(container), of(container)));
     aggregate_lists(spec.containers.iter().map(of), init)
 }
 
@@ -119,7 +121,7 @@ fn add(total: &mut ResourceList, list: &ResourceList) {
     }
 }
 
-/// As [`aggregate`], before the Pod has been checked; sidecars are known here.
+/// As [`aggregate`], before the Pod has been checked.
 pub(crate) fn aggregate_wire(
     spec: &api::PodSpec,
     pick: fn(&api::ResourceRequirements) -> Option<&BTreeMap<String, WireQuantity>>,

@@ -77,13 +77,13 @@ spec:
 #[test]
 fn invalid_values_and_unsupported_fields_come_together() {
     let text = container(
-        "livenessProbe:\n  httpGet: {port: 0}\nports:\n- containerPort: 70000\nvolumeMounts:\n- name: nowhere\n  mountPath: /v\n- {name: v, mountPath: /w, subPath: ../x}",
+        "stdin: true\nlivenessProbe: {httpGet: {port: 0}}\nports:\n- containerPort: 70000\nvolumeMounts:\n- name: nowhere\n  mountPath: /v\n- {name: v, mountPath: /w, subPath: ../x}",
     );
     assert_eq!(
         lines(&text),
         [
-            "pod.yaml:9:5: spec.containers[0].livenessProbe: not supported by this version of podrun",
-            "pod.yaml:10:17: spec.containers[0].livenessProbe.httpGet.port: Invalid value: 0: must be between 1 and 65535, \
+            "pod.yaml:9:5: spec.containers[0].stdin: not supported by this version of podrun",
+            "pod.yaml:10:31: spec.containers[0].livenessProbe.httpGet.port: Invalid value: 0: must be between 1 and 65535, \
          inclusive",
             "pod.yaml:12:7: spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, \
          inclusive",
@@ -96,17 +96,9 @@ fn invalid_values_and_unsupported_fields_come_together() {
 #[test]
 fn what_is_valid_but_not_done_is_refused_by_name() {
     let spec = [
-        ("activeDeadlineSeconds: 5", "spec.activeDeadlineSeconds"),
-        ("nodeSelector: {a: b}", "spec.nodeSelector"),
         ("hostUsers: false", "spec.hostUsers"),
         ("runtimeClassName: gvisor", "spec.runtimeClassName"),
-        ("hostAliases: [{ip: 1.2.3.4, hostnames: [a]}]", "spec.hostAliases"),
-        ("dnsConfig: {nameservers: [1.1.1.1]}", "spec.dnsConfig"),
-        ("dnsPolicy: None\n  dnsConfig: {nameservers: [1.1.1.1]}", "spec.dnsPolicy"),
-        ("readinessGates: [{conditionType: a}]", "spec.readinessGates"),
         ("schedulingGates: [{name: a}]", "spec.schedulingGates"),
-        ("imagePullSecrets: [{name: a}]", "spec.imagePullSecrets"),
-        ("os: {name: windows}", "spec.os"),
         ("securityContext: {seLinuxOptions: {level: s0}}", "spec.securityContext.seLinuxOptions"),
         (
             "securityContext: {appArmorProfile: {type: RuntimeDefault}}",
@@ -126,21 +118,12 @@ fn what_is_valid_but_not_done_is_refused_by_name() {
         ),
         ("volumes: [{name: v, configMap: {name: m}}]", "spec.volumes[0].configMap"),
         ("volumes: [{name: v, emptyDir: {medium: HugePages}}]", "spec.volumes[0].emptyDir.medium"),
-        (
-            "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: []}}}",
-            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
-        ),
-        (
-            "initContainers: [{name: i, image: i, restartPolicy: Always}]",
-            "spec.initContainers[0].restartPolicy",
-        ),
     ];
     let fields = [
-        ("lifecycle: {preStop: {sleep: {seconds: 1}}}", "lifecycle"),
-        ("lifecycle: {stopSignal: SIGUSR1}", "lifecycle"),
+        ("livenessProbe: {httpGet: {port: 80, protocol: HTTP2}}", "livenessProbe.httpGet.protocol"),
+        ("livenessProbe: {grpc: {port: 80, mode: TLS}}", "livenessProbe.grpc.mode"),
         ("tty: true", "tty"),
         ("stdin: true", "stdin"),
-        ("ports: [{containerPort: 80, hostPort: 80}]", "ports[0].hostPort"),
         ("securityContext: {procMount: Unmasked}", "securityContext.procMount"),
         ("securityContext: {capabilities: {add: [NET_ADMIM]}}", "securityContext.capabilities.add"),
         ("resources: {limits: {ephemeral-storage: 1Gi}}", "resources.limits[ephemeral-storage]"),
@@ -149,31 +132,61 @@ fn what_is_valid_but_not_done_is_refused_by_name() {
             "resizePolicy: [{resourceName: cpu, restartPolicy: RestartContainer}]",
             "resizePolicy[0].restartPolicy",
         ),
-        (
-            "env: [{name: A, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]",
-            "env[0].valueFrom.fieldRef.fieldPath",
-        ),
     ];
     let spec = spec.map(|(text, path)| (pod(&format!("  {text}\n")), path.to_owned()));
     let fields = fields.map(|(text, path)| (container(text), format!("spec.containers[0].{path}")));
-    for (text, path) in spec.into_iter().chain(fields) {
-        let faults = faults(&text);
-        let refused = |fault: &Fault| {
-            fault.path == path
-                && fault.message.ends_with("not supported by this version of podrun")
-                && fault.line >= 7
-                && fault.hint.is_some()
-        };
-        assert!(faults.iter().any(refused), "{text}{faults:#?}");
+    spec.iter().chain(&fields).for_each(|(text, path)| assert_refused(text, path));
+}
+
+fn assert_refused(text: &str, path: &str) {
+    let faults = faults(text);
+    let refused = |fault: &Fault| {
+        fault.path == path
+            && fault.message.ends_with("not supported by this version of podrun")
+            && fault.line >= 5
+            && fault.hint.is_some()
+    };
+    assert!(faults.iter().any(refused), "{text}{faults:#?}");
+}
+
+// What `support/landing.rs` lists: each of these tests goes when its constant is set.
+
+#[test]
+fn pull_secrets_are_refused_until_registries_are_asked_with_them() {
+    assert_refused(&pod("  imagePullSecrets: [{name: a}]\n"), "spec.imagePullSecrets");
+}
+
+#[test]
+fn host_aliases_are_refused_until_they_are_written() {
+    assert_refused(&pod("  hostAliases: [{ip: 1.2.3.4, hostnames: [a]}]\n"), "spec.hostAliases");
+}
+
+#[test]
+fn dns_settings_are_refused_until_they_are_written() {
+    assert_refused(&pod("  dnsConfig: {nameservers: [1.1.1.1]}\n"), "spec.dnsConfig");
+    let none = "  dnsPolicy: None\n  dnsConfig: {nameservers: [1.1.1.1]}\n";
+    assert_refused(&pod(none), "spec.dnsPolicy");
+}
+
+#[test]
+fn host_ports_are_refused_until_they_are_forwarded() {
+    let ports = container("ports: [{containerPort: 80, hostPort: 80, hostIP: 127.0.0.1}]");
+    assert_refused(&ports, "spec.containers[0].ports[0].hostPort");
+    assert_refused(&ports, "spec.containers[0].ports[0].hostIP");
+}
+
+#[test]
+fn bandwidth_is_refused_until_pods_are_shaped() {
+    let text = pod("").replace("name: p", "name: p\n  annotations: {kubernetes.io/ingress-bandwidth: 1M}");
+    assert_refused(&text, "metadata.annotations[kubernetes.io/ingress-bandwidth]");
+}
+
+#[test]
+fn addresses_in_the_environment_are_refused_until_pods_have_them() {
+    for field in ["status.podIP", "status.podIPs", "status.hostIP", "status.hostIPs"] {
+        let env = format!("env: [{{name: A, valueFrom: {{fieldRef: {{fieldPath: {field}}}}}}}]");
+        assert_refused(&container(&env), "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath");
     }
-    let bandwidth =
-        pod("").replace("name: p", "name: p\n  annotations: {kubernetes.io/ingress-bandwidth: 1M}");
-    assert_eq!(
-        lines(&bandwidth),
-        [
-            "pod.yaml:5:17: metadata.annotations[kubernetes.io/ingress-bandwidth]: not supported by this version of podrun"
-        ]
-    );
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn status() -> PodStatus {
             last_transition_time: Some(at(1)),
             observed_generation: Some(1),
         }],
-        host_ip: Some("10.0.0.1".to_owned()),
+        host_ips: vec!["10.0.0.1".to_owned()],
         pod_ips: vec!["10.1.0.2".to_owned()],
         start_time: Some(at(0)),
         qos_class: QosClass::Burstable,
@@ -209,8 +209,7 @@ fn status() -> PodStatus {
             image: "busybox:1".to_owned(),
             image_id: String::new(),
             container_id: String::new(),
-            volume_mounts: Vec::new(),
-            user: None,
+            ..ContainerStatus::default()
         }],
         container_statuses: vec![ContainerStatus {
             name: "c".to_owned(),
@@ -230,6 +229,7 @@ fn status() -> PodStatus {
                 propagation: MountPropagation::None,
             }],
             user: Some(UserStatus { uid: 0, gid: 0, supplemental_groups: vec![0] }),
+            ..ContainerStatus::default()
         }],
         ..PodStatus::default()
     }

@@ -10,7 +10,7 @@ use podrun_plan::complete;
 use podrun_plan::facts::ImageFacts;
 use podrun_plan::model::{ContainerPlan, ContainerSetup};
 use podrun_sandbox::{Sandbox, SandboxError, volumes};
-use podrun_spec::env::{NodeFacts, assemble_env};
+use podrun_spec::env::{Addresses, NodeFacts, assemble_env};
 use podrun_spec::model::{ContainerKind, PullPolicy};
 use podrun_spec::quantity::Quantity;
 
@@ -197,7 +197,9 @@ impl Supervisor {
     ) -> std::result::Result<ContainerSetup, Unstartable> {
         let plan = self.plan.container(name).ok_or_else(|| no_such_container(name))?;
         let (_, container) = self.pod.spec.container(name).ok_or_else(|| no_such_container(name))?;
-        let env = assemble_env(&self.pod, container, &self.record.objects, &self.node_facts())
+        // No field of a Pod that asks for addresses gets past the support table yet.
+        let addresses = Addresses::default();
+        let env = assemble_env(&self.pod, container, &self.record.objects, &self.node_facts(), &addresses)
             .map_err(|fault| Unstartable::config(fault.to_string()))?;
         let grace = self.pod.spec.termination_grace_period;
         complete(&self.plan, plan, container, attempt, image, &env, grace).map_err(|fault| {

@@ -17,6 +17,15 @@ pub struct NodeFacts {
     pub allocatable: ResourceList,
 }
 
+/// The addresses that the environment of a container may name, the primary ones first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// The Pod's, for `status.podIP` and `status.podIPs`; with the host's network these are the machine's.
+    pub pod: Vec<String>,
+    /// The machine's, for `status.hostIP` and `status.hostIPs`.
+    pub host: Vec<String>,
+}
+
 /// Why a container's environment cannot be made; the texts are the kubelet's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -82,8 +91,9 @@ pub fn assemble_env(
     container: &Container,
     objects: &[Object],
     node: &NodeFacts,
+    addresses: &Addresses,
 ) -> Result<Vec<(String, String)>, EnvFault> {
-    let assembly = Assembly { pod, container, objects, node };
+    let assembly = Assembly { pod, container, objects, node, addresses };
     let mut env = Vec::new();
     for source in &container.env_from {
         assembly.take_object(source, &mut env)?;
@@ -116,6 +126,7 @@ struct Assembly<'a> {
     container: &'a Container,
     objects: &'a [Object],
     node: &'a NodeFacts,
+    addresses: &'a Addresses,
 }
 
 impl Assembly<'_> {
@@ -169,6 +180,7 @@ impl Assembly<'_> {
     fn field(&self, path: &FieldPath) -> String {
         let entry = |map: &BTreeMap<String, String>, key: &String| map.get(key).cloned().unwrap_or_default();
         let (meta, spec) = (&self.pod.meta, &self.pod.spec);
+        let first = |list: &[String]| list.first().cloned().unwrap_or_default();
         match path {
             FieldPath::Name => meta.name.clone(),
             FieldPath::Namespace => meta.namespace.clone(),
@@ -177,6 +189,10 @@ impl Assembly<'_> {
             FieldPath::Annotation(key) => entry(&meta.annotations, key),
             FieldPath::NodeName => spec.node_name.clone().unwrap_or_else(|| self.node.name.clone()),
             FieldPath::ServiceAccountName => spec.service_account_name.clone(),
+            FieldPath::HostIp => first(&self.addresses.host),
+            FieldPath::HostIps => self.addresses.host.join(","),
+            FieldPath::PodIp => first(&self.addresses.pod),
+            FieldPath::PodIps => self.addresses.pod.join(","),
         }
     }
 
@@ -255,7 +271,7 @@ stringData: {T: text}
             .map(|(name, amount)| (name.to_owned(), Quantity::parse(amount).unwrap()))
             .into();
         let node = NodeFacts { name: "here".to_owned(), allocatable };
-        assemble_env(pod, &pod.spec.containers[0], &manifest.objects, &node)
+        assemble_env(pod, &pod.spec.containers[0], &manifest.objects, &node, &Addresses::default())
     }
 
     /// Returns the value of `V` with these entries before it.

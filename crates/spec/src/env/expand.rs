@@ -1,5 +1,7 @@
 //! `$(VAR)` references.
 
+use crate::model::{EnvSource, EnvVar};
+
 /// Replaces `$(NAME)` by what `lookup` returns for the name.
 ///
 /// `$$` becomes `$`, so that `$$(NAME)` comes out as `$(NAME)`. A name that is not known stays as it was written, and
@@ -74,6 +76,35 @@ pub fn argv(
         (true, false) => [image_entrypoint.to_vec(), expanded(args)].concat(),
         (false, _) => [expanded(command), expanded(args)].concat(),
     }
+}
+
+/// Returns the command of an exec probe, expanded with the environment that was written.
+///
+/// A kubelet sees no more of the environment here than the text of `env[].value`, which it takes as it is: references in
+/// it are not expanded, a variable that comes from elsewhere (`valueFrom`) is empty, and one of `envFrom` is not known, so
+/// that its reference stays. Commands of hooks are not expanded at all.
+///
+/// ```
+/// use podrun_spec::env::expand_probe_command;
+/// use podrun_spec::model::{EnvSource, EnvVar, FieldPath};
+///
+/// let env = [
+///     EnvVar { name: "PORT".into(), source: EnvSource::Value("80".into()) },
+///     EnvVar { name: "NAME".into(), source: EnvSource::Field(FieldPath::Name) },
+/// ];
+/// let command = ["check".into(), "$(PORT)/$(NAME)/$(OTHER)".into()];
+/// assert_eq!(expand_probe_command(&command, &env), ["check", "80//$(OTHER)"]);
+/// ```
+pub fn expand_probe_command(command: &[String], env: &[EnvVar]) -> Argv {
+    let value = |name: &str| {
+        // The last of several counts, also for references before it.
+        let variable = env.iter().rev().find(|variable| variable.name == name)?;
+        match &variable.source {
+            EnvSource::Value(text) => Some(text.clone()),
+            _ => Some(String::new()),
+        }
+    };
+    command.iter().map(|text| expand(text, value)).collect()
 }
 
 /// Why a `subPathExpr` leads nowhere.

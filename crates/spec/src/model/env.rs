@@ -74,6 +74,14 @@ pub enum FieldPath {
     NodeName,
     /// `spec.serviceAccountName`
     ServiceAccountName,
+    /// `status.hostIP`
+    HostIp,
+    /// `status.hostIPs`, joined by commas
+    HostIps,
+    /// `status.podIP`
+    PodIp,
+    /// `status.podIPs`, joined by commas
+    PodIps,
 }
 
 /// `resourceFieldRef` of a variable.

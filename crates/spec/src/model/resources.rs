@@ -10,7 +10,7 @@ use crate::quantity::Quantity;
 pub type ResourceList = BTreeMap<String, Quantity>;
 
 /// `resources` of a container or of the Pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// What is set aside.
     pub requests: ResourceList,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{MountPropagation, QosClass};
+use crate::model::{MountPropagation, QosClass, ResourceList, Resources};
 use crate::time::Timestamp;
 
 /// `status` of a Pod.
@@ -16,8 +16,9 @@ pub struct PodStatus {
     pub message: Option<String>,
     /// Conditions in the order in which the kubelet writes them.
     pub conditions: Vec<Condition>,
-    /// Address of the machine.
-    pub host_ip: Option<String>,
+    /// Addresses of the machine, the primary one first.
+    #[serde(default)]
+    pub host_ips: Vec<String>,
     /// Addresses of the Pod, the primary one first.
     pub pod_ips: Vec<String>,
     /// When the Pod was first acknowledged.
@@ -69,7 +70,8 @@ impl Phase {
 /// An entry of `status.conditions[]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
-    /// `PodScheduled`, `Initialized`, `ContainersReady`, `Ready`, `PodReadyToStartContainers`.
+    /// `PodScheduled`, `Initialized`, `ContainersReady`, `Ready`, `PodReadyToStartContainers`, `DisruptionTarget`,
+    /// `AllContainersRestarting`, or the `conditionType` of a readiness gate.
     pub kind: String,
     /// `True` or `False`.
     pub status: bool,
@@ -108,6 +110,15 @@ pub struct ContainerStatus {
     pub volume_mounts: Vec<MountStatus>,
     /// The identity of the first process.
     pub user: Option<UserStatus>,
+    /// Requests that the node has set aside; none are those of the spec.
+    #[serde(default)]
+    pub allocated_resources: Option<ResourceList>,
+    /// Requests and limits that are in force; none are those of the spec.
+    #[serde(default)]
+    pub resources: Option<Resources>,
+    /// The signal that ends the container, as `SIGTERM`, where it is known.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
 }
 
 /// `state` of a container: one of three.

@@ -5,7 +5,8 @@
 
 use serde_json::Value as Json;
 
-use super::Facts;
+use super::{Facts, landing};
+use crate::annotations;
 use crate::sysctl;
 use crate::wire::convert;
 
@@ -35,7 +36,7 @@ fn keys(value: &Json, refuse: impl Fn(&str, &str) -> bool) -> Refusals {
 
 pub(super) fn annotations(_: &Facts, value: &Json) -> Refusals {
     keys(value, |key, value| {
-        let bandwidth = matches!(key, "kubernetes.io/ingress-bandwidth" | "kubernetes.io/egress-bandwidth");
+        let bandwidth = !landing::BANDWIDTH && annotations::is_about_bandwidth(key);
         let security = key.starts_with("container.apparmor.security.beta.kubernetes.io/")
             || key == "seccomp.security.alpha.kubernetes.io/pod"
             || key.starts_with("container.seccomp.security.alpha.kubernetes.io/");
@@ -44,15 +45,11 @@ pub(super) fn annotations(_: &Facts, value: &Json) -> Refusals {
 }
 
 pub(super) fn dns_policy(_: &Facts, value: &Json) -> Refusals {
-    except(value, &["None"])
+    if landing::DNS { Vec::new() } else { except(value, &["None"]) }
 }
 
 pub(super) fn host_users(_: &Facts, value: &Json) -> Refusals {
     only_if(value.as_bool() != Some(false), || "value false".to_owned())
-}
-
-pub(super) fn os(_: &Facts, value: &Json) -> Refusals {
-    except(&value["name"], &["windows"])
 }
 
 pub(super) fn seccomp(_: &Facts, value: &Json) -> Refusals {
@@ -81,15 +78,24 @@ pub(super) fn empty_dir(_: &Facts, value: &Json) -> Refusals {
 }
 
 pub(super) fn host_port(facts: &Facts, value: &Json) -> Refusals {
-    only_if(facts.host_network || value.as_i64() == Some(0), || "without hostNetwork".to_owned())
+    only_if(landing::HOST_PORTS || facts.host_network || value.as_i64() == Some(0), || {
+        "without hostNetwork".to_owned()
+    })
 }
 
 pub(super) fn host_ip(facts: &Facts, value: &Json) -> Refusals {
-    only_if(facts.host_network || text(value).is_empty(), || "without hostNetwork".to_owned())
+    only_if(landing::HOST_PORTS || facts.host_network || text(value).is_empty(), || {
+        "without hostNetwork".to_owned()
+    })
 }
 
 pub(super) fn field_path(_: &Facts, value: &Json) -> Refusals {
-    except(value, &["status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"])
+    let refused: &[&str] = if landing::ADDRESSES {
+        &[]
+    } else {
+        &["status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"]
+    };
+    except(value, refused)
 }
 
 pub(super) fn limits(_: &Facts, value: &Json) -> Refusals {

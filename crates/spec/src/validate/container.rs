@@ -22,6 +22,8 @@ pub(super) struct Surroundings {
     pub(super) host_users: bool,
     pub(super) restart_policy: String,
     pub(super) grace: i64,
+    /// `os.name`; empty where none is set.
+    pub(super) os: String,
 }
 
 pub(super) fn container(

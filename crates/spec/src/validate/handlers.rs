@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::container::{Kind, Surroundings};
-use super::{Cause, names, one_of, ports};
+use super::{Cause, names, one_of, ports, signals};
 use crate::path::Path;
 
 pub(super) fn all(
@@ -28,6 +28,8 @@ pub(super) fn all(
     }
     if let Some(lifecycle) = &container.lifecycle {
         let path = path.child("lifecycle");
+        let signal = lifecycle.stop_signal.as_ref().filter(|signal| !signal.is_empty());
+        signals::stop_signal(signal, &around.os, &path.child("stopSignal"), causes);
         for (field, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
             if let Some(hook) = hook {
                 self::hook(hook, &path.child(field), around.grace, causes);

@@ -12,6 +12,7 @@ mod pod;
 mod ports;
 mod resources;
 mod security;
+mod signals;
 mod volume;
 
 pub(crate) use pod::pod;

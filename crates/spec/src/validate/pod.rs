@@ -45,6 +45,7 @@ fn containers(spec: &api::PodSpec, path: &Path, volumes: Vec<String>, causes: &m
         host_users: spec.host_users.unwrap_or(true),
         restart_policy: spec.restart_policy.clone().unwrap_or_default(),
         grace: spec.termination_grace_period_seconds.unwrap_or_default(),
+        os: spec.os.as_ref().map(|os| os.name.clone()).unwrap_or_default(),
     };
     let regular = path.child("containers");
     if spec.containers.is_empty() {

@@ -4,15 +4,17 @@
 //! from a state file of another version, it is an error and never left out.
 
 pub(crate) mod container;
+mod life;
+mod placement;
 mod volume;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as api;
 
-use crate::model::{
-    Meta, Pod, PodSecurity, PodSpec, RestartPolicy, SeccompProfile, SupplementalGroupsPolicy,
-};
+use crate::annotations;
+use crate::model::{Meta, Pod, PodSecurity, PodSpec, SeccompProfile, SupplementalGroupsPolicy};
 use crate::path::Path;
 use crate::quantity::Quantity;
 use crate::resources::{qos_class, wire_amounts};
@@ -34,6 +36,8 @@ fn unfit<T>(path: &Path, value: impl Into<String>) -> Result<T> {
 pub(crate) fn pod(wire: &api::Pod) -> Result<Pod> {
     let meta = &wire.metadata;
     let default = api::PodSpec::default();
+    let mut spec = spec(wire.spec.as_ref().unwrap_or(&default))?;
+    annotated(&mut spec, meta.annotations.as_ref())?;
     Ok(Pod {
         meta: Meta {
             name: string(meta.name.as_ref()),
@@ -43,11 +47,23 @@ pub(crate) fn pod(wire: &api::Pod) -> Result<Pod> {
             annotations: meta.annotations.clone().unwrap_or_default(),
             generation: meta.generation.unwrap_or(1),
         },
-        spec: spec(wire.spec.as_ref().unwrap_or(&default))?,
+        spec,
     })
 }
 
-/// Returns the domain's spec.
+/// Fills in what the annotations say.
+fn annotated(spec: &mut PodSpec, wire: Option<&BTreeMap<String, String>>) -> Result<()> {
+    let Some(wire) = wire else { return Ok(()) };
+    let mut mistakes = Vec::new();
+    spec.bandwidth = annotations::bandwidth(wire, &mut mistakes);
+    annotations::set_probe_periods(wire, spec, &mut mistakes);
+    match mistakes.into_iter().next() {
+        None => Ok(()),
+        Some(mistake) => unfit(&Path::new("metadata").child("annotations").key(mistake.key), mistake.value),
+    }
+}
+
+/// Returns the domain's spec, without what annotations say.
 pub(crate) fn spec(wire: &api::PodSpec) -> Result<PodSpec> {
     let path = Path::new("spec");
     let each = |list: &[api::Container], field: &str| {
@@ -60,16 +76,13 @@ pub(crate) fn spec(wire: &api::PodSpec) -> Result<PodSpec> {
     let security_path = path.child("securityContext");
     let security = wire.security_context.as_ref();
     let account = present(wire.service_account_name.as_ref()).or(present(wire.service_account.as_ref()));
+    let gates = wire.readiness_gates.iter().flatten();
     let mut spec = PodSpec {
         init_containers: each(wire.init_containers.as_deref().unwrap_or_default(), "initContainers")?,
         containers: each(&wire.containers, "containers")?,
         volumes: volume::volumes(wire, &path.child("volumes"))?,
-        restart_policy: match wire.restart_policy.as_deref() {
-            Some("Always") => RestartPolicy::Always,
-            Some("OnFailure") => RestartPolicy::OnFailure,
-            Some("Never") => RestartPolicy::Never,
-            other => return unfit(&path.child("restartPolicy"), other.unwrap_or_default()),
-        },
+        restart_policy: life::restart_policy(wire.restart_policy.as_deref(), &path.child("restartPolicy"))?
+            .unwrap_or_default(),
         termination_grace_period: Duration::from_secs(
             u64::try_from(wire.termination_grace_period_seconds.unwrap_or(30)).unwrap_or(1),
         ),
@@ -91,16 +104,20 @@ pub(crate) fn spec(wire: &api::PodSpec) -> Result<PodSpec> {
         overhead: wire_amounts(wire.overhead.as_ref()),
         qos_class: crate::model::QosClass::default(),
         priority: wire.priority.unwrap_or_default(),
-        active_deadline: None,
-        readiness_gates: Vec::new(),
-        node_selector: std::collections::BTreeMap::new(),
-        node_affinity: None,
-        os: None,
-        host_aliases: Vec::new(),
-        dns_policy: crate::model::DnsPolicy::default(),
-        dns_config: crate::model::DnsConfig::default(),
+        active_deadline: match wire.active_deadline_seconds.map(u64::try_from) {
+            None => None,
+            Some(Ok(seconds)) => Some(Duration::from_secs(seconds)),
+            Some(Err(_)) => return unfit(&path.child("activeDeadlineSeconds"), "negative"),
+        },
+        readiness_gates: gates.map(|gate| gate.condition_type.clone()).collect(),
+        node_selector: wire.node_selector.clone().unwrap_or_default(),
+        node_affinity: placement::node_affinity(wire, &path)?,
+        os: wire.os.as_ref().and_then(|os| present(Some(&os.name))),
+        host_aliases: placement::host_aliases(wire.host_aliases.as_deref()),
+        dns_policy: placement::dns_policy(wire.dns_policy.as_deref(), &path.child("dnsPolicy"))?,
+        dns_config: placement::dns_config(wire.dns_config.as_ref()),
         bandwidth: crate::model::Bandwidth::default(),
-        image_pull_secrets: Vec::new(),
+        image_pull_secrets: placement::pull_secrets(wire.image_pull_secrets.as_deref()),
     };
     spec.qos_class = qos_class(&spec);
     Ok(spec)

@@ -147,8 +147,6 @@ fn lifecycle(field: &mut Option<api::Lifecycle>) {
     for handler in [&mut lifecycle.post_start, &mut lifecycle.pre_stop].into_iter().flatten() {
         http_get(handler.http_get.as_mut());
     }
-    // An API server with default feature gates drops the stop signal.
-    lifecycle.stop_signal = None;
     if *lifecycle == api::Lifecycle::default() {
         *field = None;
     }

@@ -5,7 +5,7 @@ pub(crate) mod decode;
 pub(crate) mod defaults;
 pub(crate) mod schema;
 mod status;
-mod suggest;
+pub(crate) mod suggest;
 
 use k8s_openapi::api::core::v1 as api;
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,14 @@ impl WirePod {
         pod.metadata.generation = Some(generation);
         pod.metadata.deletion_timestamp = deletion.map(|(at, _)| status::time(at));
         pod.metadata.deletion_grace_period_seconds = deletion.map(|(_, grace)| grace);
+        Self(pod)
+    }
+
+    /// Returns the Pod as it stands on a node: with its name, unless the Pod has one already.
+    #[must_use]
+    pub fn with_node_name(&self, name: &str) -> Self {
+        let mut pod = self.0.clone();
+        pod.spec.get_or_insert_default().node_name.get_or_insert_with(|| name.to_owned());
         Self(pod)
     }
 

@@ -1,9 +1,13 @@
 //! The status as the API writes it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value as Json;
 
+use crate::model::ResourceList;
 use crate::status::{
     Condition, ContainerState, ContainerStatus, MountStatus, PodStatus, Terminated, UserStatus,
 };
@@ -27,8 +31,8 @@ pub(super) fn status(status: &PodStatus, spec: &api::PodSpec) -> api::PodStatus 
         reason: status.reason.clone(),
         message: status.message.clone(),
         conditions: some(status.conditions.iter().map(condition).collect()),
-        host_ip: status.host_ip.clone(),
-        host_ips: status.host_ip.clone().map(|ip| vec![api::HostIP { ip }]),
+        host_ip: status.host_ips.first().cloned(),
+        host_ips: some(status.host_ips.iter().map(|ip| api::HostIP { ip: ip.clone() }).collect()),
         pod_ip: status.pod_ips.first().cloned(),
         pod_ips: some(status.pod_ips.iter().map(ip_of).collect()),
         start_time: status.start_time.map(time),
@@ -71,6 +75,12 @@ fn container(
     // Resources are facts of a container, not wishes: they appear once there is one.
     let created = !status.container_id.is_empty();
     let resources = resources.filter(|_| created);
+    let allocated = status.allocated_resources.as_ref().and_then(quantities);
+    let own = status.resources.as_ref().map(|own| api::ResourceRequirements {
+        requests: quantities(&own.requests),
+        limits: quantities(&own.limits),
+        ..api::ResourceRequirements::default()
+    });
     api::ContainerStatus {
         name: status.name.clone(),
         state: Some(state(&status.state)),
@@ -84,12 +94,19 @@ fn container(
         image: status.image.clone(),
         image_id: status.image_id.clone(),
         container_id: created.then(|| status.container_id.clone()),
-        allocated_resources: resources.and_then(|resources| resources.requests.clone()),
-        resources: resources.cloned(),
+        allocated_resources: allocated.or_else(|| resources.and_then(|resources| resources.requests.clone())),
+        resources: own.or_else(|| resources.cloned()),
         volume_mounts: some(status.volume_mounts.iter().map(mount).collect()),
         user: status.user.as_ref().map(user),
+        stop_signal: status.stop_signal.clone(),
         ..api::ContainerStatus::default()
     }
+}
+
+fn quantities(list: &ResourceList) -> Option<BTreeMap<String, Quantity>> {
+    let list: BTreeMap<_, _> =
+        list.iter().map(|(name, amount)| (name.clone(), Quantity(amount.to_string()))).collect();
+    (!list.is_empty()).then_some(list)
 }
 
 fn state(state: &ContainerState) -> api::ContainerState {

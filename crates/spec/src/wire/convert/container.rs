@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1 as api;
 
-use super::{Result, id, present, quantity, seccomp, string, unfit};
+use super::{Result, id, life, present, quantity, seccomp, string, unfit};
 use crate::model::{
     Capabilities, Container, ContainerPort, ContainerSecurity, EnvFrom, EnvSource, EnvVar, FieldPath,
     MountPropagation, ObjectKind, Protocol, PullPolicy, RecursiveReadOnly, ResourceField, Resources,
@@ -40,11 +40,12 @@ pub(super) fn container(wire: &api::Container, path: &Path) -> Result<Container>
             Some(context) => security(context, &path.child("securityContext"))?,
             None => ContainerSecurity::default(),
         },
-        life: crate::model::ContainerLife::default(),
+        life: life::life(wire, path)?,
     })
 }
 
-fn each<W, T>(wire: Option<&[W]>, path: &Path, one: fn(&W, &Path) -> Result<T>) -> Result<Vec<T>> {
+/// Converts each element of a list.
+pub(super) fn each<W, T>(wire: Option<&[W]>, path: &Path, one: fn(&W, &Path) -> Result<T>) -> Result<Vec<T>> {
     let wire = wire.unwrap_or_default();
     wire.iter().enumerate().map(|(index, element)| one(element, &path.index(index))).collect()
 }
@@ -133,7 +134,7 @@ fn env_source(wire: &api::EnvVarSource, path: &Path) -> Result<EnvSource> {
     unfit(path, "")
 }
 
-/// Returns the field that a path names, where it is one that is known before the Pod runs.
+/// Returns the field that a path names.
 pub(crate) fn field_path(path: &str) -> Option<FieldPath> {
     let key_of = |map: &str| {
         let rest = path.strip_prefix(map)?.strip_prefix("['")?;
@@ -145,6 +146,10 @@ pub(crate) fn field_path(path: &str) -> Option<FieldPath> {
         "metadata.uid" => Some(FieldPath::Uid),
         "spec.nodeName" => Some(FieldPath::NodeName),
         "spec.serviceAccountName" => Some(FieldPath::ServiceAccountName),
+        "status.hostIP" => Some(FieldPath::HostIp),
+        "status.hostIPs" => Some(FieldPath::HostIps),
+        "status.podIP" => Some(FieldPath::PodIp),
+        "status.podIPs" => Some(FieldPath::PodIps),
         _ => key_of("metadata.labels")
             .map(FieldPath::Label)
             .or_else(|| key_of("metadata.annotations").map(FieldPath::Annotation)),
