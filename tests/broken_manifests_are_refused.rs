@@ -56,9 +56,9 @@ const BROKEN: [(&str, &str, &[&str]); 12] = [
         &["spec.restartPolicy", "Sometimes"],
     ),
     (
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers:\n    - name: c\n      image: x:1\n      livenessProbe:\n        tcpSocket:\n          port: 80\n",
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers:\n    - name: c\n      image: x:1\n      tty: true\n",
         "9:7",
-        &["spec.containers[0].livenessProbe"],
+        &["spec.containers[0].tty"],
     ),
     ("apiVersion: v1\nkind: Deployment\nmetadata:\n  name: a\n", "2:1", &["Deployment"]),
     ("apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n spec: {}\n", "5:", &[]),
