@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("podrun-spec", &[]),
     ("podrun-namespaces", &[]),
     ("podrun-cgroups", &[]),
+    ("podrun-netlink", &[]),
     ("podrun-image", &[]),
     ("podrun-probes", &["podrun-namespaces", "podrun-cgroups"]),
     ("podrun-testkit", &[]),
