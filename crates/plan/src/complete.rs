@@ -67,7 +67,7 @@ pub fn complete(
         security: planned.security.clone(),
         oom_score_adj: planned.oom_score_adj,
         shm_size: sandbox.shm_size,
-        stop_signal: stop_signal(image)?,
+        stop_signal: stop_signal(container, image)?,
         grace_period,
     })
 }
@@ -141,12 +141,14 @@ fn check_non_root(
     }
 }
 
-fn stop_signal(image: &ImageFacts) -> Result<i32, ConfigFault> {
-    if image.stop_signal.is_empty() {
+/// The Pod's stop signal wins over the image's, and where neither has one it is SIGTERM.
+fn stop_signal(container: &Container, image: &ImageFacts) -> Result<i32, ConfigFault> {
+    let own = container.life.stop_signal.as_deref();
+    let Some(name) = own.or(Some(&*image.stop_signal)).filter(|name| !name.is_empty()) else {
         return Ok(signal::TERM);
-    }
-    signal::number_of(&image.stop_signal)
-        .ok_or_else(|| ConfigFault::StopSignal { signal: image.stop_signal.clone() })
+    };
+    // What a Pod may say has been checked, so that a wrong one is the image's.
+    signal::number_of(name).ok_or_else(|| ConfigFault::StopSignal { signal: name.to_owned() })
 }
 
 #[cfg(test)]
@@ -328,6 +330,16 @@ mod tests {
         assert_eq!(completed(&pod, &image(), &[]).unwrap().namespaces.cgroup, Owner::Container);
         pod.spec.containers[0].security.privileged = true;
         assert_eq!(completed(&pod, &image(), &[]).unwrap().namespaces.cgroup, Owner::Host);
+    }
+
+    #[test]
+    fn the_pods_stop_signal_wins_over_the_images() {
+        let mut pod = pod("web");
+        pod.spec.containers[0].life.stop_signal = Some("SIGUSR1".to_owned());
+        let image = ImageFacts { stop_signal: "SIGQUIT".into(), ..image() };
+        assert_eq!(completed(&pod, &image, &[]).unwrap().stop_signal, 10);
+        pod.spec.containers[0].life.stop_signal = None;
+        assert_eq!(completed(&pod, &image, &[]).unwrap().stop_signal, 3);
     }
 
     #[test]

@@ -31,18 +31,23 @@ impl Plan {
 
     /// Returns the names of the containers in the steps in which they start.
     ///
-    /// A step begins when everything in the step before has run to success. Within a step, containers are started one
-    /// after the other without waiting for any to become ready. So each init container is a step of its own, and the
-    /// regular containers are the last one.
+    /// A step begins when everything in the step before has run to success, or, if it is a sidecar, has passed its
+    /// startup. Within a step, containers are started one after the other without waiting for any to become ready. So
+    /// each init container and each sidecar is a step of its own, and the regular containers are the last one.
     pub fn start_order(&self) -> Vec<Vec<&str>> {
-        let of = |kind| self.containers.iter().filter(move |c| c.kind == kind).map(|c| c.name.as_str());
-        let init = of(ContainerKind::Init).map(|name| vec![name]);
-        init.chain(std::iter::once(of(ContainerKind::Regular).collect())).collect()
+        let (regular, init): (Vec<_>, Vec<_>) =
+            self.containers.iter().partition(|c| c.kind == ContainerKind::Regular);
+        let init = init.into_iter().map(|c| vec![c.name.as_str()]);
+        init.chain([regular.into_iter().map(|c| c.name.as_str()).collect()]).collect()
     }
 
-    /// Returns the names of the containers in the steps in which they are stopped: all that run at once.
+    /// Returns the names of the containers in the steps in which they are stopped: all at once but the sidecars, which
+    /// follow one by one, the last one first.
     pub fn stop_order(&self) -> Vec<Vec<&str>> {
-        vec![self.containers.iter().map(|c| c.name.as_str()).collect()]
+        let (sidecars, others): (Vec<_>, Vec<_>) =
+            self.containers.iter().partition(|c| c.kind == ContainerKind::Sidecar);
+        let sidecars = sidecars.into_iter().rev().map(|c| vec![c.name.as_str()]);
+        std::iter::once(others.into_iter().map(|c| c.name.as_str()).collect()).chain(sidecars).collect()
     }
 }
 

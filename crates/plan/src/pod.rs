@@ -114,7 +114,7 @@ fn container(
         cgroup: container_cgroup(spec, container, &sandbox.cgroup, host, enforcement),
         mounts: mounts(container, &sandbox.volumes, &sandbox.files, faults),
         security: security(spec, container, host, faults),
-        oom_score_adj: oom_score_adj(spec, container, host.memory_bytes),
+        oom_score_adj: oom_score_adj(spec, kind, container, host.memory_bytes),
         termination_message_path: container.termination_message_path.clone(),
         termination_message_policy: container.termination_message_policy,
     }

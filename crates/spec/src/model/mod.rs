@@ -17,7 +17,7 @@ pub use container::{
 };
 pub use env::{EnvFrom, EnvSource, EnvVar, FieldPath, ObjectKind, ResourceField};
 pub use placement::{Bandwidth, DnsConfig, DnsPolicy, NodeOperator, NodeRequirement, NodeSelectorTerm};
-pub use pod::{HostAlias, Meta, Object, Pod, PodSpec, RestartPolicy};
+pub use pod::{HostAlias, Meta, Object, Pod, PodSpec, RegistryConfig, RestartPolicy};
 pub use probe::{
     ContainerLife, ContainerRestart, Hook, HookKind, HttpGet, Port, Probe, ProbeHandler, ProbeKind,
     RestartAction, RestartRule, TcpSocket,

@@ -144,6 +144,32 @@ pub struct Object {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// `type` of a Secret; `Opaque` where none was written, and for ConfigMaps empty.
+    #[serde(default)]
+    pub secret_type: String,
     /// Decoded values: `data`, `binaryData` and `stringData` merged.
     pub data: BTreeMap<String, Vec<u8>>,
+}
+
+/// Credentials for registries, as a Secret holds them: a JSON document that is not looked into here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegistryConfig<'a> {
+    /// Type `kubernetes.io/dockerconfigjson`: `{"auths": {"host": {"auth": "…"}}}`.
+    ConfigJson(&'a [u8]),
+    /// Type `kubernetes.io/dockercfg`: `{"host": {"auth": "…"}}`.
+    Config(&'a [u8]),
+}
+
+impl Object {
+    /// Returns the credentials for registries, where this is a Secret of a type that has them.
+    ///
+    /// As a kubelet, it does not look at the keys of Secrets of other types.
+    pub fn registry_config(&self) -> Option<RegistryConfig<'_>> {
+        let key = |key: &str| self.data.get(key).map(Vec::as_slice);
+        match self.secret_type.as_str() {
+            "kubernetes.io/dockerconfigjson" => key(".dockerconfigjson").map(RegistryConfig::ConfigJson),
+            "kubernetes.io/dockercfg" => key(".dockercfg").map(RegistryConfig::Config),
+            _ => None,
+        }
+    }
 }
