@@ -33,6 +33,13 @@ pub(crate) fn busybox() -> Result<PathBuf> {
     find_static_busybox().ok_or_else(|| Failure::usage("busybox-static is installed but not in PATH"))
 }
 
+/// Installs those of the packages whose program is not here.
+pub(crate) fn ensure(programs: &[(&str, &str)]) -> Result<()> {
+    let absent = programs.iter().filter(|(program, _)| find_program(program).is_none());
+    let packages: Vec<&str> = absent.map(|(_, package)| *package).collect();
+    if packages.is_empty() { Ok(()) } else { install(&packages) }
+}
+
 /// Installs packages with apt-get.
 ///
 /// A machine without apt, or a user who may not use it, is told what is needed.

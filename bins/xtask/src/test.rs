@@ -56,7 +56,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Fills in the rows as far as it gets.
+/// Other people's programs that tests compare with or make images with, and the Debian packages that hold them.
+const PEERS: [(&str, &str); 4] = [
+    ("mmdebstrap", "mmdebstrap"),
+    ("docker-registry", "docker-registry"),
+    ("skopeo", "skopeo"),
+    ("umoci", "umoci"),
+];
+
 /// Programs of `tests/` that the machine adds nothing to: pure ones, those whose subject has no part in cgroup
 /// controllers or the kernel's version, and those that start thousands of processes, which an emulated processor takes
 /// too long for. Where one of them lacks something here it runs in the machine all the same.
@@ -76,6 +83,7 @@ fn gains_nothing(label: &str) -> bool {
     HERE_ONLY.iter().any(|here| label.starts_with(here))
 }
 
+/// Fills in the rows as far as it gets.
 fn run_lanes(options: &Options, rows: &mut Vec<Row>) -> Result<()> {
     let workspace = Workspace::load()?;
     let programs = build::run(&workspace, &options.packages)?;
@@ -84,6 +92,10 @@ fn run_lanes(options: &Options, rows: &mut Vec<Row>) -> Result<()> {
         // Without it the tests that need an image are skipped, visibly; that is no reason to stop.
         if let Err(failure) = debian::busybox() {
             eprintln!("xtask: no static busybox: {}", failure.message);
+        }
+        // The same goes for those that need somebody else's program.
+        if let Err(failure) = debian::ensure(&PEERS) {
+            eprintln!("xtask: not all peers are here: {}", failure.message);
         }
         let log = native::SkipLog::new(&workspace.target);
         for program in &programs {
