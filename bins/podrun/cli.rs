@@ -10,6 +10,7 @@ use crate::output;
 #[derive(Debug, Parser)]
 #[command(name = "podrun", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Examples:
+  podrun image pull nginx:1.27       pull an image from its registry
   podrun image load nginx.tar        take an image archive into the store
   podrun run pod.yaml                run a Pod and follow it; Ctrl-C ends it gracefully
   podrun run -d pod.yaml             run a Pod in the background
@@ -276,6 +277,10 @@ pub(crate) struct ImageArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
+    /// Pull images from registries.
+    ///
+    /// An image that is here already is asked for again, and nothing is transferred if the registry has nothing newer.
+    Pull(PullArgs),
     /// Take the images of an OCI layout or a docker-archive into the store, directory or tar.
     Load {
         /// The archive or directory.
@@ -313,6 +318,41 @@ pub(crate) enum ImageCommand {
         #[arg(long)]
         ignore_not_found: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// Names, such as nginx:1.27 or registry.example.com/team/app@sha256:…
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+    /// How progress is told on standard error.
+    #[arg(long, value_enum, default_value_t = ProgressFormat::Auto, value_name = "FORMAT")]
+    pub(crate) progress: ProgressFormat,
+    /// Print the digest alone, and no progress.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The platform to choose where there are several: OS/ARCHITECTURE.
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// A file with credentials, as `podman login` or `docker login` write it.
+    #[arg(long, env = "REGISTRY_AUTH_FILE", value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+    /// Layers of one image that are fetched at the same time.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub(crate) parallel: usize,
+}
+
+/// How the progress of a pull is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressFormat {
+    /// Bars on a terminal, lines elsewhere.
+    Auto,
+    /// A line for each step.
+    Plain,
+    /// A JSON object for each step.
+    Json,
+    /// Not at all.
+    None,
 }
 
 #[derive(Debug, Args)]

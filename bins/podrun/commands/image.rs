@@ -1,10 +1,12 @@
 //! `podrun image`: the images of this machine.
 
+mod pull;
+
 use std::collections::BTreeSet;
 
 use anstream::{print, println};
 use podrun_engine::Engine;
-use podrun_image::{Image, ImportOptions, LoadOptions, Loaded, Reference};
+use podrun_image::{Image, ImportOptions, LoadOptions, Loaded, Reference, Skipped};
 use serde_json::json;
 
 use crate::cli::{Global, ImageArgs, ImageCommand, ImportArgs};
@@ -16,6 +18,7 @@ use crate::report::{self, CommandError, CommandResult, warning};
 pub(crate) fn run(global: &Global, args: &ImageArgs) -> CommandResult {
     let engine = context::engine(global)?;
     match &args.command {
+        ImageCommand::Pull(args) => return pull::run(&engine, args),
         ImageCommand::Load { path, name, replace } => {
             let mut options = LoadOptions::default();
             options.replace = *replace;
@@ -55,7 +58,10 @@ fn announce(verb: &str, loaded: &Loaded) {
     let names: Vec<String> = loaded.image.references.iter().map(Reference::familiar).collect();
     let name = if names.is_empty() { loaded.image.id.to_string() } else { names.join(", ") };
     println!("{verb} image: {name}");
-    let skipped = loaded.skipped;
+    tell_skipped(&name, loaded.skipped);
+}
+
+fn tell_skipped(name: &str, skipped: Skipped) {
     if skipped.devices > 0 || skipped.xattrs > 0 {
         let (devices, xattrs) = (skipped.devices, skipped.xattrs);
         warning(&format!("{name}: {devices} device nodes and {xattrs} extended attributes were left out"));
@@ -116,6 +122,7 @@ fn document(image: &Image) -> serde_json::Value {
     json!({
         "id": image.id.to_string(),
         "manifest": image.manifest.to_string(),
+        "pulled": image.pulled.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "names": image.references.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "size": image.size,
         "unpackedSize": image.unpacked_size,
@@ -133,7 +140,7 @@ fn remove(global: &Global, engine: &Engine, images: &[String], ignore_not_found:
     let store = engine.images()?;
     let mut failed: Option<CommandError> = None;
     for what in images {
-        match store.remove(what, |image| used.contains(&image.id.to_string())) {
+        match store.remove(what, |image| used.iter().any(|id| image.has_image_id(id))) {
             Ok(removed) => {
                 removed.references.iter().for_each(|name| println!("Untagged: {}", name.familiar()));
                 if let Some(id) = removed.image {

@@ -60,7 +60,11 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Other people's crates that only some of ours may use, with the reason.
 const RESTRICTED: &[(&str, &[&str], &str)] = &[
-    ("tokio", &["podrun-engine", "podrun-probes"], "a crate that is used alone must not bring a runtime"),
+    (
+        "tokio",
+        &["podrun-engine", "podrun-probes", "podrun-image"],
+        "a crate that is used alone must not bring a runtime",
+    ),
     ("k8s-openapi", &["podrun-spec", "podrun"], "the wire types stay at the border"),
     ("serde-saphyr", &["podrun-spec", "podrun"], "one file knows the YAML crate"),
 ];
@@ -170,7 +174,7 @@ mod tests {
             ("podrun-lifecycle", "podrun-engine"),
             ("podrun-engine", "podrun-testkit"),
             ("podrun-namespaces", "tokio"),
-            ("podrun-image", "dev:tokio"),
+            ("podrun-cgroups", "dev:tokio"),
             ("podrun-engine", "k8s-openapi"),
             ("podrun-plan", "serde-saphyr"),
         ] {

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use podrun_image::Store;
+use podrun_image::registry::{Keyring, Registries};
 use podrun_plan::model::Plan;
 use podrun_spec::WirePod;
 use podrun_spec::model::{Object, Pod};
@@ -19,6 +20,7 @@ use crate::facts::Host;
 use crate::launch::{Waiting, fork_waiting};
 use crate::paths::{Paths, create_private_dir};
 use crate::record::{self, PodOptions, PodView, Published, Records};
+use crate::registries;
 use crate::supervisor::{self, SupervisorLock};
 
 /// How long a supervisor may take to begin or to end.
@@ -84,6 +86,16 @@ impl Engine {
     pub fn images(&self) -> Result<Store> {
         create_private_dir(&self.paths.data)?;
         Store::open(&self.paths.images()).map_err(Error::Image)
+    }
+
+    /// Returns what `registries.toml` says about registries, and the credentials that this machine has for them.
+    ///
+    /// # Errors
+    /// [`Error::Registries`] and [`Error::Credentials`] for files that are not what they should be.
+    pub fn registries(&self) -> Result<(Registries, Keyring)> {
+        let registries = registries::registries(&self.paths)?;
+        let keyring = registries::credentials(&self.paths, &registries)?;
+        Ok((registries, keyring))
     }
 
     /// Returns what would be done for a Pod on this host, without doing it.

@@ -115,6 +115,17 @@ pub enum Error {
     /// The image store could not be used.
     #[error("use the image store")]
     Image(#[source] podrun_image::Error),
+    /// `registries.toml` is not what it should be.
+    #[error(transparent)]
+    Registries(#[from] podrun_image::registry::SettingsError),
+    /// A file with credentials for registries is not what it should be.
+    #[error("read credentials for registries in {}", path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: podrun_image::registry::AuthFileError,
+    },
     /// The cgroup hierarchy could not be used.
     #[error("use cgroup v2")]
     Cgroup(#[source] podrun_cgroups::Error),

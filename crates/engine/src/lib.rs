@@ -29,6 +29,7 @@ mod launch;
 mod paths;
 mod protocol;
 mod record;
+mod registries;
 mod supervisor;
 
 pub use client::Client;

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// End of the name of a file that is being written.
 const TEMPORARY: &str = ".tmp";
 
-/// The two directories of state.
+/// The two directories of state, and that of configuration.
 ///
 /// `run` holds sockets and belongs on a tmpfs; `data` holds what lasts: images, Pods, volumes, logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,17 +20,23 @@ pub struct Paths {
     pub run: PathBuf,
     /// `/var/lib/podrun`, or `<root>/data`.
     pub data: PathBuf,
+    /// `/etc/podrun`, or `<root>/etc`: `registries.toml` and `auth.json`. Only read.
+    pub config: PathBuf,
 }
 
 impl Paths {
     /// Returns the places of a machine-wide installation.
     pub fn system() -> Self {
-        Self { run: PathBuf::from("/run/podrun"), data: PathBuf::from("/var/lib/podrun") }
+        Self {
+            run: PathBuf::from("/run/podrun"),
+            data: PathBuf::from("/var/lib/podrun"),
+            config: PathBuf::from("/etc/podrun"),
+        }
     }
 
-    /// Returns both directories below one root, so that many can exist side by side.
+    /// Returns all directories below one root, so that many can exist side by side.
     pub fn below(root: &Path) -> Self {
-        Self { run: root.join("run"), data: root.join("data") }
+        Self { run: root.join("run"), data: root.join("data"), config: root.join("etc") }
     }
 
     /// Returns the directory of live state of a Pod's supervisor: its socket and its lock.
@@ -60,7 +66,7 @@ impl Paths {
         self.data.join("logs").join(format!("{namespace}_{name}_{uid}"))
     }
 
-    /// Makes both directories, readable by their owner alone.
+    /// Makes both directories of state, readable by their owner alone.
     ///
     /// # Errors
     /// Any errno of mkdir(2), with the path.

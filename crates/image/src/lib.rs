@@ -1,12 +1,14 @@
-//! Container images on disk: names, the decision to pull, and a store of unpacked layers for overlayfs.
+//! Container images: names, the decision to pull, registries, and a store of unpacked layers for overlayfs.
 //!
 //! - [`Reference`] is an image's name, parsed and normalised as Docker and Kubernetes do it.
 //! - [`PullPolicy`], [`default_pull_policy`] and [`decide`] say when an image has to be pulled, in the kubelet's way.
 //! - [`Store`] holds images: it loads OCI layouts and docker archives, imports root file systems, verifies every digest
 //!   while the bytes pass once, and unpacks each layer into a directory that overlayfs can stack.
+//! - [`registry`] speaks to OCI registries, and [`Store::pull`] brings images from there.
 //!
-//! It does not talk to registries, mount anything, run anything, or know what a Pod is. It is synchronous, starts no
-//! external program and reads no environment variable. Archives are taken to be hostile: see [`limits`] for the bounds
+//! It does not mount anything, run anything, or know what a Pod is. The store is synchronous; pulling is async on tokio,
+//! and is the feature `registry`, which is on by default. It starts no external program unless `registries.toml` allows
+//! credential helpers, and reads no environment variable but for certificates (see [`registry`]). Archives are taken to be hostile: see [`limits`] for the bounds
 //! and [`Refusal`] for what is not unpacked.
 //!
 //! ```no_run
@@ -21,7 +23,7 @@
 //! let image = store.resolve(&reference)?;
 //! match decide(default_pull_policy("busybox:1.36"), &reference, image.is_some()) {
 //!     Decision::UsePresent | Decision::UseLocalOnly => println!("{}", pull::already_present(&text)),
-//!     Decision::Pull => println!("a registry client is needed for {reference}"),
+//!     Decision::Pull => println!("Store::pull brings {reference}"),
 //!     _ => println!("{}", pull::never_and_absent(&text)),
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -37,6 +39,8 @@ mod manifest;
 mod platform;
 pub mod pull;
 mod reference;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod store;
 mod stream;
 mod sys;
@@ -52,6 +56,8 @@ pub use limits::Limits;
 pub use load::{ImportOptions, LoadOptions};
 pub use platform::Platform;
 pub use pull::{Decision, PullPolicy, decide, default_pull_policy};
+#[cfg(feature = "registry")]
+pub use pull::{PullError, PullOptions, Pulled};
 pub use reference::{DEFAULT_TAG, Reference, ReferenceError, apply_default_tag};
 pub use store::{Hold, Image, Loaded, Removed, Store};
 pub use unpack::Skipped;

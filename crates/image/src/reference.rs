@@ -218,7 +218,7 @@ fn split_domain(text: &str) -> (String, String) {
     (domain.to_owned(), if official { format!("{OFFICIAL_PREFIX}{rest}") } else { rest.to_owned() })
 }
 
-fn is_domain(text: &str) -> bool {
+pub(crate) fn is_domain(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(v6) => match v6.split_once(']') {
             Some((address, rest)) => {
@@ -242,7 +242,7 @@ fn is_number(text: &str) -> bool {
 }
 
 /// `[a-z0-9]+` joined by `.`, `_`, `__` or any number of `-`.
-fn is_path_component(text: &str) -> bool {
+pub(crate) fn is_path_component(text: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let mut rest = text;
     loop {

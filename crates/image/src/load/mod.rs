@@ -5,6 +5,9 @@ mod oci;
 mod source;
 mod tree;
 
+#[cfg(feature = "registry")]
+pub(crate) use self::oci::choose;
+
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -201,7 +204,12 @@ fn make_manifest(session: &Session, config: &[u8], layers: &[Layer]) -> Result<D
 }
 
 /// Checks that a configuration is for the wanted platform and has as many layers as its manifest.
-fn check_config(config: &ConfigFile, id: &Digest, layers: usize, platform: &Platform) -> Result<Vec<Digest>> {
+pub(crate) fn check_config(
+    config: &ConfigFile,
+    id: &Digest,
+    layers: usize,
+    platform: &Platform,
+) -> Result<Vec<Digest>> {
     let differs = |stated: &str, wanted: &str| !stated.is_empty() && stated != wanted;
     if differs(&config.os, &platform.os) || differs(&config.architecture, &platform.architecture) {
         let available = format!("{}/{}", config.os, config.architecture);

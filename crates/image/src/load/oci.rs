@@ -85,7 +85,7 @@ fn find_manifest(
 }
 
 /// Returns the descriptor for `platform`; a lone one that states no platform is taken as it is.
-fn choose<'d>(candidates: &'d [Descriptor], platform: &Platform) -> Result<&'d Descriptor> {
+pub(crate) fn choose<'d>(candidates: &'d [Descriptor], platform: &Platform) -> Result<&'d Descriptor> {
     let images: Vec<_> = candidates.iter().filter(|one| !one.is_attestation()).collect();
     if let [one] = images.as_slice()
         && one.platform.is_none()

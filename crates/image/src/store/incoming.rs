@@ -1,5 +1,7 @@
 //! A blob that comes over a network: what has come of it survives the process.
 
+#![cfg_attr(not(any(test, feature = "registry")), expect(dead_code, reason = "only pulls fetch"))]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -14,7 +16,6 @@ use crate::error::{Error, Result};
 
 /// Whether a layer has to be fetched.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the registry client will read it"))]
 pub(crate) enum Fetch {
     /// It is here.
     Here(Layer),
@@ -63,7 +64,6 @@ impl Incoming {
     }
 
     /// Returns how many bytes are here, from the first on: the offset to ask for.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the registry client will call it"))]
     pub(crate) fn have(&self) -> u64 {
         self.have
     }

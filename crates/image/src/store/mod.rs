@@ -60,6 +60,20 @@ pub struct Image {
     pub layers: Vec<PathBuf>,
 }
 
+impl Image {
+    /// Returns the `imageID` of a container that uses this image by the name `reference`: `repository@digest` for an image
+    /// that was pulled, the ID for one that was loaded.
+    pub fn image_id(&self, reference: &Reference) -> String {
+        let from_here = self.pulled.iter().find(|one| one.repository() == reference.repository());
+        from_here.or(self.pulled.first()).map_or_else(|| self.id.to_string(), ToString::to_string)
+    }
+
+    /// Returns whether this is the image of a container with this `imageID`.
+    pub fn has_image_id(&self, image_id: &str) -> bool {
+        self.id.to_string() == image_id || self.pulled.iter().any(|one| one.to_string() == image_id)
+    }
+}
+
 /// What a load or an import brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -358,7 +372,7 @@ impl Store {
     }
 
     /// Reads a small blob and verifies it: disks and people change files.
-    fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    pub(crate) fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let path = self.layout.blob(&descriptor.digest);
         let file = File::open(&path).map_err(Error::file("open", &path))?;
         let bytes = read_document(file, &path)?;

@@ -177,7 +177,7 @@ impl Session {
     /// Returns the layer if it is here, or what has come of it so far and the right to fetch the rest.
     ///
     /// Waits for a process that fetches the same blob just now.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the registry client will call it"))]
+    #[cfg_attr(not(any(test, feature = "registry")), expect(dead_code, reason = "only pulls fetch"))]
     pub(crate) fn fetch(&self, blob: (Digest, u64), diff_id: Digest) -> Result<Fetch> {
         let expected = Expected { blob: Some(blob), diff_id: Some(diff_id) };
         if let Some(layer) = self.known_layer(expected) {
@@ -199,7 +199,7 @@ impl Session {
     ///
     /// If `rest` fails, what has come stays for the next [`Session::fetch`]. Content that does not have its digest is
     /// thrown away.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the registry client will call it"))]
+    #[cfg_attr(not(any(test, feature = "registry")), expect(dead_code, reason = "only pulls fetch"))]
     pub(crate) fn complete(&self, mut incoming: Incoming, rest: impl Read + Send) -> Result<Layer> {
         let expected = incoming.expected();
         let result = {
