@@ -1,24 +1,42 @@
 //! The conditions of a Pod, in the kubelet's order and words (`pkg/kubelet/status/generate.go`).
 
-use podrun_spec::status::{Condition, ContainerStatus, Phase};
-use podrun_spec::time::Timestamp;
+use podrun_spec::model::ContainerKind;
+use podrun_spec::status::{Condition, Phase};
+
+use crate::facts::PodFacts;
+use crate::phase::Seen;
+
+/// Conditions that nobody else may set: a kubelet writes them itself.
+const OWN: [&str; 9] = [
+    "AllContainersRestarting",
+    "ContainersReady",
+    "DisruptionTarget",
+    "Initialized",
+    "PodReadyToStartContainers",
+    "PodResizeInProgress",
+    "PodResizePending",
+    "PodScheduled",
+    "Ready",
+];
 
 /// What the conditions speak about.
 pub(crate) struct Facts<'a> {
+    pub(crate) pod: &'a PodFacts,
     /// The phase that the containers amount to; the published one may lag behind.
     pub(crate) phase: Phase,
     /// The sandbox stands, with its network.
     pub(crate) sandbox_ready: bool,
-    /// A regular container has ever been started.
-    pub(crate) any_regular_ran: bool,
-    /// In spec order.
-    pub(crate) init: &'a [ContainerStatus],
-    /// In spec order.
-    pub(crate) regular: &'a [ContainerStatus],
-    pub(crate) generation: i64,
+    /// Initialized is True, which it stays.
+    pub(crate) was_initialized: bool,
+    /// All containers are to be started anew.
+    pub(crate) is_restarting_all: bool,
+    /// Conditions that others keep.
+    pub(crate) foreign: &'a [Condition],
+    /// All containers, in spec order.
+    pub(crate) seen: &'a [Seen<'a>],
 }
 
-/// A condition without its time.
+/// What a condition says.
 struct Finding {
     status: bool,
     reason: Option<&'static str>,
@@ -33,47 +51,78 @@ impl Finding {
     const fn because(status: bool, reason: &'static str) -> Self {
         Self { status, reason: Some(reason), message: None }
     }
-}
 
-/// Returns the conditions; `before` keeps the time of those whose status is the same.
-pub(crate) fn conditions(facts: &Facts<'_>, before: &[Condition], now: Timestamp) -> Vec<Condition> {
-    let ready = containers_ready(facts);
-    // With readiness gates, Ready will also ask them.
-    let findings = [
-        ("PodReadyToStartContainers", Finding::plain(facts.sandbox_ready)),
-        ("Initialized", initialized(facts)),
-        ("Ready", Finding { message: ready.message.clone(), ..ready }),
-        ("ContainersReady", ready),
-        ("PodScheduled", Finding::plain(true)),
-    ];
-    let stamp = |(kind, finding): (&str, Finding)| {
-        let same = before.iter().find(|c| c.kind == kind && c.status == finding.status);
+    fn unmet(reason: &'static str, message: String) -> Self {
+        Self { status: false, reason: Some(reason), message: Some(message) }
+    }
+
+    /// Returns the condition, as yet without its time.
+    fn into_condition(self, kind: &str, generation: Option<i64>) -> Condition {
         Condition {
             kind: kind.to_owned(),
-            status: finding.status,
-            reason: finding.reason.map(str::to_owned),
-            message: finding.message,
-            last_transition_time: same.map_or(Some(now), |c| c.last_transition_time),
-            observed_generation: Some(facts.generation),
+            status: self.status,
+            reason: self.reason.map(str::to_owned),
+            message: self.message,
+            last_transition_time: None,
+            observed_generation: generation,
         }
+    }
+}
+
+/// Returns whether a condition is podrun's own.
+pub(crate) fn is_own(kind: &str) -> bool {
+    OWN.contains(&kind)
+}
+
+pub(crate) fn is_true(conditions: &[Condition], kind: &str) -> bool {
+    conditions.iter().any(|c| c.kind == kind && c.status)
+}
+
+/// Returns the conditions of a Pod that has not been accepted.
+pub(crate) fn unscheduled(pod: &PodFacts, message: Option<&str>) -> Vec<Condition> {
+    let unmet = message.map(|message| Finding::unmet("Unschedulable", message.to_owned()));
+    unmet.into_iter().map(|finding| finding.into_condition("PodScheduled", Some(pod.generation))).collect()
+}
+
+/// Returns the conditions, as yet without times.
+pub(crate) fn conditions(facts: &Facts<'_>) -> Vec<Condition> {
+    let mut findings = vec![
+        ("PodReadyToStartContainers", Finding::plain(facts.sandbox_ready)),
+        ("Initialized", initialized(facts)),
+        ("Ready", ready(facts)),
+        ("ContainersReady", containers_ready(facts)),
+        ("PodScheduled", Finding::plain(true)),
+    ];
+    if facts.pod.may_restart_all() {
+        findings.push(("AllContainersRestarting", restarting_all(facts)));
+    }
+    let into_condition = |(kind, finding): (&str, Finding)| {
+        // The kubelet forgets the generation of this one.
+        let generation = (kind != "AllContainersRestarting").then_some(facts.pod.generation);
+        finding.into_condition(kind, generation)
     };
-    findings.into_iter().map(stamp).collect()
+    findings.into_iter().map(into_condition).collect()
 }
 
 fn initialized(facts: &Facts<'_>) -> Finding {
     if facts.phase == Phase::Succeeded {
         return Finding::because(true, "PodCompleted");
     }
-    if facts.any_regular_ran {
+    if facts.was_initialized
+        || facts.seen.iter().any(|seen| seen.kind == ContainerKind::Regular && seen.has_run())
+    {
         return Finding::plain(true);
     }
-    match names(facts.init) {
+    let is_incomplete = |seen: &Seen<'_>| match seen.kind {
+        ContainerKind::Init => !seen.status.ready,
+        ContainerKind::Sidecar => !seen.status.started,
+        ContainerKind::Regular => false,
+    };
+    match names(facts.seen, is_incomplete) {
         None => Finding::plain(true),
-        Some(names) => Finding {
-            status: false,
-            reason: Some("ContainersNotInitialized"),
-            message: Some(format!("containers with incomplete status: {names}")),
-        },
+        Some(names) => {
+            Finding::unmet("ContainersNotInitialized", format!("containers with incomplete status: {names}"))
+        }
     }
 }
 
@@ -83,101 +132,48 @@ fn containers_ready(facts: &Facts<'_>) -> Finding {
         Phase::Failed => return Finding::because(false, "PodFailed"),
         _ => {}
     }
-    match names(facts.regular) {
+    match names(facts.seen, |seen| seen.kind != ContainerKind::Init && !seen.status.ready) {
         None => Finding::plain(true),
-        Some(names) => Finding {
-            status: false,
-            reason: Some("ContainersNotReady"),
-            message: Some(format!("containers with unready status: {names}")),
+        Some(names) => {
+            Finding::unmet("ContainersNotReady", format!("containers with unready status: {names}"))
+        }
+    }
+}
+
+fn ready(facts: &Facts<'_>) -> Finding {
+    let containers = containers_ready(facts);
+    if !containers.status {
+        return containers;
+    }
+    let unmet = |gate: &String| match facts.foreign.iter().find(|c| c.kind == *gate) {
+        None => Some(format!("corresponding condition of pod readiness gate \"{gate}\" does not exist.")),
+        Some(c) if !c.status => {
+            Some(format!("the status of pod readiness gate \"{gate}\" is not \"True\", but False"))
+        }
+        Some(_) => None,
+    };
+    let unmet: Vec<_> = facts.pod.readiness_gates.iter().filter_map(unmet).collect();
+    if unmet.is_empty() {
+        return Finding::plain(true);
+    }
+    Finding::unmet("ReadinessGatesNotReady", unmet.join(", "))
+}
+
+fn restarting_all(facts: &Facts<'_>) -> Finding {
+    match facts.phase {
+        Phase::Succeeded => Finding::because(false, "PodCompleted"),
+        Phase::Failed => Finding::because(false, "PodFailed"),
+        _ if facts.is_restarting_all => Finding {
+            status: true,
+            reason: Some("RestartAllContainersStarted"),
+            message: Some("container exited with restart policy rule".to_owned()),
         },
+        _ => Finding::plain(false),
     }
 }
 
-/// Returns the names of those that are not ready as Go prints a list: `[a b]`; none where all are.
-fn names(statuses: &[ContainerStatus]) -> Option<String> {
-    let unready: Vec<_> = statuses.iter().filter(|s| !s.ready).map(|s| s.name.as_str()).collect();
-    (!unready.is_empty()).then(|| format!("[{}]", unready.join(" ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use podrun_spec::status::ContainerState;
-
-    fn status(name: &str, ready: bool) -> ContainerStatus {
-        ContainerStatus {
-            name: name.to_owned(),
-            state: ContainerState::Waiting { reason: "ContainerCreating".to_owned(), message: None },
-            ready,
-            ..ContainerStatus::default()
-        }
-    }
-
-    fn facts<'a>(phase: Phase, init: &'a [ContainerStatus], regular: &'a [ContainerStatus]) -> Facts<'a> {
-        Facts { phase, sandbox_ready: true, any_regular_ran: false, init, regular, generation: 1 }
-    }
-
-    fn shown(condition: &Condition) -> String {
-        let word = |w: &Option<String>| w.clone().unwrap_or_default();
-        format!(
-            "{}={} {} {}",
-            condition.kind,
-            condition.status,
-            word(&condition.reason),
-            word(&condition.message)
-        )
-        .trim_end()
-        .to_owned()
-    }
-
-    #[test]
-    fn conditions_have_the_order_and_words_of_the_kubelet() {
-        let init = [status("i1", true), status("i2", false), status("i3", false)];
-        let regular = [status("b", false), status("a", false)];
-        let found = conditions(&facts(Phase::Pending, &init, &regular), &[], Timestamp(0));
-        assert_eq!(
-            found.iter().map(shown).collect::<Vec<_>>(),
-            [
-                "PodReadyToStartContainers=true",
-                "Initialized=false ContainersNotInitialized containers with incomplete status: [i2 i3]",
-                "Ready=false ContainersNotReady containers with unready status: [b a]",
-                "ContainersReady=false ContainersNotReady containers with unready status: [b a]",
-                "PodScheduled=true",
-            ]
-        );
-        assert!(found.iter().all(|c| c.observed_generation == Some(1)));
-    }
-
-    #[test]
-    fn ended_pods_say_so() {
-        let regular = [status("a", false)];
-        for (phase, initialized, ready) in [
-            (Phase::Succeeded, "Initialized=true PodCompleted", "Ready=false PodCompleted"),
-            (Phase::Failed, "Initialized=true", "Ready=false PodFailed"),
-        ] {
-            let found = conditions(&facts(phase, &[], &regular), &[], Timestamp(0));
-            assert_eq!(shown(&found[1]), initialized);
-            assert_eq!(shown(&found[2]), ready);
-        }
-    }
-
-    #[test]
-    fn a_regular_container_that_ran_proves_initialization() {
-        let (init, regular) = ([status("i", false)], [status("a", true)]);
-        let mut facts = facts(Phase::Running, &init, &regular);
-        facts.any_regular_ran = true;
-        assert_eq!(shown(&conditions(&facts, &[], Timestamp(0))[1]), "Initialized=true");
-    }
-
-    #[test]
-    fn the_transition_time_moves_only_with_the_status() {
-        let (waiting, ready) = ([status("a", false)], [status("a", true)]);
-        let mut found = conditions(&facts(Phase::Pending, &[], &waiting), &[], Timestamp(1));
-        found = conditions(&facts(Phase::Failed, &[], &waiting), &found, Timestamp(2));
-        assert_eq!(found[2].reason.as_deref(), Some("PodFailed"));
-        assert_eq!(found[2].last_transition_time, Some(Timestamp(1)));
-        found = conditions(&facts(Phase::Running, &[], &ready), &found, Timestamp(3));
-        assert_eq!(found[2].last_transition_time, Some(Timestamp(3)));
-        assert_eq!(found[4].last_transition_time, Some(Timestamp(1)));
-    }
+/// Returns the names of some containers as Go prints a list: `[a b]`; none where there are none.
+fn names(seen: &[Seen<'_>], is_meant: impl Fn(&Seen<'_>) -> bool) -> Option<String> {
+    let names: Vec<_> = seen.iter().filter(|s| is_meant(s)).map(|s| s.status.name.as_str()).collect();
+    (!names.is_empty()).then(|| format!("[{}]", names.join(" ")))
 }

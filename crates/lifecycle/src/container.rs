@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use podrun_spec::model::{ContainerKind, RestartPolicy};
 use podrun_spec::status::{Terminated, UserStatus};
 use podrun_spec::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::backoff::Backoff;
+use crate::grace::Stop;
 use crate::input::ExitStatus;
 
 /// Text for a run of which nobody knows how it ended, and for a container that never ran, in the kubelet's words.
-pub(crate) const NOT_LOCATED: &str = "The container could not be located when the pod was terminated";
+const NOT_LOCATED: &str = "The container could not be located when the pod was terminated";
 
 /// Returns the id of a run, which `containerID` shows after `podrun://`.
 ///
@@ -22,13 +22,16 @@ pub fn container_id(pod_uid: &str, container: &str, attempt: u32) -> String {
 
 /// One container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Record {
     /// The newest run.
     pub(crate) run: Option<Run>,
-    /// How the run before it ended, and which attempt that was.
-    pub(crate) previous: Option<(u32, Terminated)>,
+    /// The run before it.
+    pub(crate) previous: Option<Past>,
     /// The number of the next start.
     pub(crate) next_attempt: u32,
+    /// The newest run took place in this sandbox, and after the last restart of all containers.
+    pub(crate) is_current: bool,
     /// A start that was given up unanswered; what it left is removed with the next sandbox.
     pub(crate) abandoned: Option<u32>,
     /// Why the last try to start it failed, or what the next one waits for.
@@ -41,15 +44,25 @@ pub(crate) struct Record {
     pub(crate) backoff: Backoff,
     /// What the image resolved to, for the run that is about to start.
     pub(crate) image_id: String,
+    /// What the probes say of the newest run.
+    pub(crate) verdicts: Verdicts,
+    /// Why the postStart hook of the newest run failed, until the run has ended.
+    pub(crate) hook_error: Option<String>,
     /// It was told to stop.
     pub(crate) stop: Option<Stop>,
+    /// A probe had it killed: it runs again whatever its exit code.
+    pub(crate) comes_back: bool,
+    /// The Pod has ended while it waited: it is reported as lost.
+    pub(crate) is_lost: bool,
 }
 
-/// A stop in progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stop {
-    pub(crate) kill_at: Duration,
-    pub(crate) killed: bool,
+/// What the probes say of a run. Of liveness there is nothing to remember: a failure is acted upon at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Verdicts {
+    /// Unknown until it has succeeded or failed.
+    pub(crate) startup: Option<bool>,
+    /// False until it has succeeded.
+    pub(crate) readiness: bool,
 }
 
 /// `state.waiting`.
@@ -62,10 +75,11 @@ pub(crate) struct Waiting {
 /// A run of a container: from its start to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Run {
-    /// None for a container that never ran but is reported as ended.
-    pub(crate) attempt: Option<u32>,
+    pub(crate) attempt: u32,
     pub(crate) image_id: String,
     pub(crate) user: Option<UserStatus>,
+    /// Its postStart hook has not returned: the run before it is reported.
+    pub(crate) is_hidden: bool,
     pub(crate) state: RunState,
 }
 
@@ -76,9 +90,24 @@ pub(crate) enum RunState {
     Ended { terminated: Terminated, finished_boot: Duration },
 }
 
+/// A run that is over and has a successor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Past {
+    /// None where all that was known was removed.
+    pub(crate) attempt: Option<u32>,
+    pub(crate) image_id: String,
+    pub(crate) user: Option<UserStatus>,
+    pub(crate) terminated: Terminated,
+}
+
 impl Record {
-    pub(crate) fn is_running(&self) -> bool {
+    pub(crate) const fn is_running(&self) -> bool {
         matches!(self.run, Some(Run { state: RunState::Running { .. }, .. }))
+    }
+
+    /// Returns the attempt that runs.
+    pub(crate) fn running(&self) -> Option<u32> {
+        self.run.as_ref().filter(|_| self.is_running()).map(|run| run.attempt)
     }
 
     /// Returns how the newest run ended; none while it runs.
@@ -90,25 +119,34 @@ impl Record {
     }
 
     /// Returns when the newest run ended; none while it runs.
-    pub(crate) fn finished_boot(&self) -> Option<Duration> {
+    pub(crate) const fn finished_boot(&self) -> Option<Duration> {
         match self.run {
             Some(Run { state: RunState::Ended { finished_boot, .. }, .. }) => Some(finished_boot),
             _ => None,
         }
     }
 
+    /// Returns whether it has ever run.
+    pub(crate) const fn has_run(&self) -> bool {
+        self.run.is_some() || self.previous.is_some()
+    }
+
     /// Makes `run` the newest one.
     pub(crate) fn begin(&mut self, run: Run) {
-        if let Some(Run { attempt: Some(attempt), state: RunState::Ended { terminated, .. }, .. }) =
+        if let Some(Run { attempt, image_id, user, state: RunState::Ended { terminated, .. }, .. }) =
             self.run.take()
         {
-            self.previous = Some((attempt, terminated));
+            self.previous = Some(Past { attempt: Some(attempt), image_id, user, terminated });
         }
-        self.next_attempt = run.attempt.map_or(self.next_attempt, |a| a + 1);
+        self.next_attempt = run.attempt + 1;
+        self.is_current = true;
         self.waiting = None;
         self.retry_at = None;
         self.outcome_shown = false;
+        self.verdicts = Verdicts::default();
+        self.hook_error = None;
         self.stop = None;
+        self.comes_back = false;
         self.run = Some(run);
     }
 
@@ -121,6 +159,13 @@ impl Record {
             *state = RunState::Ended { terminated, finished_boot: finished_boot.max(started_boot) };
             self.stop = None;
             self.outcome_shown = false;
+        }
+    }
+
+    /// Reports the newest run although its postStart hook has not returned.
+    pub(crate) const fn reveal(&mut self) {
+        if let Some(run) = &mut self.run {
+            run.is_hidden = false;
         }
     }
 }
@@ -163,19 +208,6 @@ pub(crate) fn init_failed(terminated: &Terminated) -> bool {
     terminated.exit_code != 0 || terminated.reason == "OOMKilled"
 }
 
-/// Returns whether the restart policy starts a container again that ended like this.
-pub(crate) fn is_restarted(policy: RestartPolicy, kind: ContainerKind, terminated: &Terminated) -> bool {
-    match kind {
-        ContainerKind::Init => policy != RestartPolicy::Never && init_failed(terminated),
-        ContainerKind::Sidecar => true,
-        ContainerKind::Regular => match policy {
-            RestartPolicy::Always => true,
-            RestartPolicy::OnFailure => terminated.exit_code != 0,
-            RestartPolicy::Never => false,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,38 +224,6 @@ mod tests {
             (ExitStatus::Lost, false, (137, "ContainerStatusUnknown")),
         ] {
             assert_eq!(exit_code_and_reason(status, oom), expected, "{status:?} {oom}");
-        }
-    }
-
-    #[test]
-    fn the_restart_policy_decides_by_kind_and_exit() {
-        use ContainerKind::{Init, Regular};
-        use RestartPolicy::{Always, Never, OnFailure};
-        let end = |exit_code, reason: &str| Terminated {
-            exit_code,
-            reason: reason.to_owned(),
-            message: None,
-            started_at: None,
-            finished_at: None,
-            container_id: String::new(),
-        };
-        for (policy, kind, terminated, expected) in [
-            (Always, Regular, end(0, "Completed"), true),
-            (Always, Regular, end(1, "Error"), true),
-            (OnFailure, Regular, end(0, "Completed"), false),
-            (OnFailure, Regular, end(1, "Error"), true),
-            (OnFailure, Regular, end(0, "OOMKilled"), false),
-            (Never, Regular, end(1, "Error"), false),
-            (Always, Init, end(0, "Completed"), false),
-            (Always, Init, end(1, "Error"), true),
-            (OnFailure, Init, end(0, "OOMKilled"), true),
-            (Never, Init, end(1, "Error"), false),
-        ] {
-            assert_eq!(
-                is_restarted(policy, kind, &terminated),
-                expected,
-                "{policy:?} {kind:?} {terminated:?}"
-            );
         }
     }
 

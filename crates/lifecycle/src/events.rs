@@ -12,17 +12,17 @@ use crate::facts::{ContainerFacts, PodFacts};
 /// An event without its time.
 pub(crate) struct Text {
     kind: EventKind,
-    reason: &'static str,
+    reason: String,
     message: String,
 }
 
 impl Text {
-    fn normal(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind: EventKind::Normal, reason, message: message.into() }
+    fn normal(reason: &str, message: impl Into<String>) -> Self {
+        Self { kind: EventKind::Normal, reason: reason.to_owned(), message: message.into() }
     }
 
-    fn warning(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind: EventKind::Warning, reason, message: message.into() }
+    fn warning(reason: &str, message: impl Into<String>) -> Self {
+        Self { kind: EventKind::Warning, reason: reason.to_owned(), message: message.into() }
     }
 
     /// Returns the event of the Pod, or of one of its containers.
@@ -31,7 +31,7 @@ impl Text {
             ContainerKind::Init | ContainerKind::Sidecar => format!("spec.initContainers{{{}}}", c.name),
             ContainerKind::Regular => format!("spec.containers{{{}}}", c.name),
         });
-        PodEvent { kind: self.kind, reason: self.reason.to_owned(), message: self.message, field_path, at }
+        PodEvent { kind: self.kind, reason: self.reason, message: self.message, field_path, at }
     }
 }
 
@@ -94,6 +94,41 @@ pub(crate) fn restart_backoff(container: &str, pod: &PodFacts) -> Text {
     )
 }
 
-pub(crate) fn killing(container: &str) -> Text {
+pub(crate) fn killing(message: &str) -> Text {
+    Text::normal("Killing", message)
+}
+
+pub(crate) fn stopping(container: &str) -> Text {
     Text::normal("Killing", format!("Stopping container {container}"))
+}
+
+/// A container is killed for a `startup` or `liveness` probe.
+pub(crate) fn failed_probe(container: &str, probe: &str, is_sidecar: bool, comes_back: bool) -> Text {
+    let message = match (is_sidecar, comes_back) {
+        (true, _) => format!("Init container {container} failed {probe} probe"),
+        (false, true) => format!("Container {container} failed {probe} probe, will be restarted"),
+        (false, false) => format!("Container {container} failed {probe} probe"),
+    };
+    Text::normal("Killing", message)
+}
+
+pub(crate) fn post_start_failed() -> Text {
+    Text::warning("FailedPostStartHook", "PostStartHook failed")
+}
+
+pub(crate) fn pre_stop_failed() -> Text {
+    Text::warning("FailedPreStopHook", "PreStopHook failed")
+}
+
+pub(crate) fn deadline_exceeded(message: &str) -> Text {
+    Text::normal("DeadlineExceeded", message)
+}
+
+pub(crate) fn failed_scheduling(message: &str) -> Text {
+    Text::warning("FailedScheduling", message)
+}
+
+/// A warning in somebody else's words.
+pub(crate) fn warning(reason: String, message: String) -> Text {
+    Text { kind: EventKind::Warning, reason, message }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use podrun_spec::model::{
-    Container, ContainerKind, Pod, PullPolicy, QosClass, RecursiveReadOnly, RestartPolicy,
+    Container, ContainerKind, ContainerLife, Pod, PullPolicy, QosClass, RecursiveReadOnly, RestartAction,
+    RestartPolicy,
 };
 use podrun_spec::status::MountStatus;
 
@@ -16,10 +17,12 @@ pub(crate) struct PodFacts {
     pub(crate) generation: i64,
     pub(crate) restart_policy: RestartPolicy,
     pub(crate) grace: Duration,
+    pub(crate) active_deadline: Option<Duration>,
+    pub(crate) readiness_gates: Vec<String>,
     pub(crate) qos_class: QosClass,
-    /// Init containers first, each group in spec order. A container is known by its place here.
+    /// Init containers and sidecars first, each group in spec order. A container is known by its place here.
     pub(crate) containers: Vec<ContainerFacts>,
-    /// How many of them are init containers.
+    /// How many of them stand among the init containers.
     pub(crate) init_count: usize,
 }
 
@@ -31,6 +34,7 @@ pub(crate) struct ContainerFacts {
     pub(crate) image: String,
     pub(crate) pull_policy: PullPolicy,
     pub(crate) mounts: Vec<MountStatus>,
+    pub(crate) life: ContainerLife,
 }
 
 impl PodFacts {
@@ -43,6 +47,8 @@ impl PodFacts {
             generation: pod.meta.generation,
             restart_policy: spec.restart_policy,
             grace: spec.termination_grace_period,
+            active_deadline: spec.active_deadline,
+            readiness_gates: spec.readiness_gates.clone(),
             qos_class: spec.qos_class,
             containers: spec.all_containers().map(|(kind, c)| ContainerFacts::of(kind, c)).collect(),
             init_count: spec.init_containers.len(),
@@ -56,6 +62,17 @@ impl PodFacts {
 
     pub(crate) fn index_of(&self, name: &str) -> Option<usize> {
         self.containers.iter().position(|c| c.name == name)
+    }
+
+    /// Returns the places of the regular containers.
+    pub(crate) const fn regular(&self) -> std::ops::Range<usize> {
+        self.init_count..self.containers.len()
+    }
+
+    /// Returns whether a rule of some container restarts all of them.
+    pub(crate) fn may_restart_all(&self) -> bool {
+        let mut rules = self.containers.iter().flat_map(|c| &c.life.restart.rules);
+        rules.any(|rule| rule.action == RestartAction::RestartAllContainers)
     }
 }
 
@@ -75,6 +92,7 @@ impl ContainerFacts {
             image: container.image.clone(),
             pull_policy: container.pull_policy,
             mounts: mounts.collect(),
+            life: container.life.clone(),
         }
     }
 }

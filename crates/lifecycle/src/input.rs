@@ -115,6 +115,8 @@ pub enum Input {
         at: Timestamp,
     },
     /// A probe has a new verdict, or something to tell.
+    ///
+    /// The verdicts with which a run begins need not be told: alive, not ready, not known whether it has come up.
     Probed {
         /// The container.
         container: String,
@@ -150,6 +152,12 @@ pub enum Input {
         reason: Option<String>,
         /// The reason in words.
         message: Option<String>,
+    },
+    /// The Pod uses more of the node than it may: it is stopped with a second of grace, and fails unless all of its
+    /// containers end with 0.
+    Evicted {
+        /// In the kubelet's words, each sentence with a blank behind it; also that of the Evicted event.
+        message: String,
     },
     /// Somebody wants the Pod gone.
     Delete {

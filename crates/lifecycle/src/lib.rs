@@ -98,16 +98,24 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod admission;
 mod backoff;
 mod conditions;
 mod container;
+mod deadline;
 mod events;
 mod facts;
+mod grace;
+mod hooks;
 mod input;
 mod machine;
 mod phase;
+mod probes;
+mod restart_all;
+mod rules;
 mod run;
 mod setup;
+mod sidecars;
 mod start;
 mod state;
 mod status;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use podrun_spec::model::Pod;
+use podrun_spec::model::{HookKind, Pod};
 use podrun_spec::status::{Phase, PodStatus};
 
 use crate::action::{Action, PodEvent};
@@ -10,8 +10,8 @@ use crate::container::Record;
 use crate::events::Text;
 use crate::facts::PodFacts;
 use crate::input::{Input, Now};
-use crate::state::{Setup, Stage, StartStep, State};
-use crate::{start, status};
+use crate::state::{InFlight, Setup, Stage, StartStep, State};
+use crate::{deadline, restart_all, start, status};
 
 /// The life of one Pod.
 #[derive(Clone, Debug)]
@@ -37,8 +37,15 @@ impl Machine {
         let mut state = state;
         // The spec of a Pod does not change; a state of another Pod must not lead to a panic all the same.
         state.containers.resize_with(facts.containers.len(), Record::default);
-        state.init_done = state.init_done.min(facts.init_count);
         state.in_flight = state.in_flight.filter(|f| f.container < facts.containers.len());
+        // Nobody knows how far a postStart hook came. The container runs, so a kubelet that starts takes it as it is; a hook
+        // that has failed already has led to a stop, which goes on.
+        if let Some(InFlight { container, step: StartStep::PostStart { .. } }) = state.in_flight
+            && state.containers[container].hook_error.is_none()
+        {
+            state.in_flight = None;
+            state.containers[container].reveal();
+        }
         Self { pod: facts, state }
     }
 
@@ -61,17 +68,21 @@ impl Machine {
     /// A time that has passed wants one at once: it is how an outcome stands in a status before the back-off that
     /// follows from it.
     pub fn deadline(&self) -> Option<Duration> {
-        match self.state.stage {
-            Stage::Volumes | Stage::Sandbox => self.state.retry_at,
-            Stage::Running => start::deadline(&self.pod, &self.state),
-            Stage::Stopping => {
-                let stops = self.state.containers.iter().filter(|r| r.is_running()).filter_map(|r| r.stop);
-                stops.filter(|s| !s.killed).map(|s| s.kill_at).min()
-            }
-            Stage::New | Stage::Rebuilding | Stage::StoppingSandbox | Stage::CleaningUp | Stage::Finished => {
-                None
-            }
-        }
+        let (pod, state) = (&self.pod, &self.state);
+        let stops = state.containers.iter().filter(|r| r.is_running()).filter_map(|r| r.stop);
+        let stops = stops.filter_map(|stop| stop.due()).min();
+        let stage = match state.stage {
+            Stage::Volumes | Stage::Sandbox => state.retry_at,
+            Stage::Running => start::deadline(pod, state),
+            Stage::Restarting => restart_all::deadline(state),
+            Stage::New
+            | Stage::Rebuilding
+            | Stage::Stopping
+            | Stage::StoppingSandbox
+            | Stage::CleaningUp
+            | Stage::Finished => None,
+        };
+        [stage, stops, deadline::deadline(pod, state)].into_iter().flatten().min()
     }
 
     /// Returns the status after the last step.
@@ -105,27 +116,33 @@ impl Machine {
         }
         if let Some(start) = state.in_flight {
             let container = name(start.container);
-            actions.push(match start.step {
-                StartStep::Image { .. } => Action::EnsureImage { container },
-                StartStep::Start { attempt } => Action::Start { container, attempt },
-            });
+            let hook = HookKind::PostStart;
+            match start.step {
+                StartStep::Image { .. } => actions.push(Action::EnsureImage { container }),
+                StartStep::Start { attempt } => actions.push(Action::Start { container, attempt }),
+                StartStep::PostStart { attempt }
+                    if state.containers[start.container].hook_error.is_none() =>
+                {
+                    actions.push(Action::RunHook { container, attempt, hook });
+                }
+                StartStep::PostStart { .. } => {}
+            }
         }
-        for (index, record) in state.containers.iter().enumerate().filter(|(_, r)| r.is_running()) {
-            let attempt = record.run.as_ref().and_then(|r| r.attempt);
-            if let (Some(stop), Some(attempt)) = (record.stop, attempt) {
-                let container = name(index);
-                actions.push(if stop.killed {
-                    Action::Kill { container, attempt }
-                } else {
-                    Action::SendStopSignal { container, attempt }
-                });
+        for (index, record) in state.containers.iter().enumerate() {
+            if let (Some(attempt), Some(stop)) = (record.running(), record.stop) {
+                actions.extend(stop.outstanding(name(index), attempt));
             }
         }
         match state.stage {
             Stage::Rebuilding | Stage::StoppingSandbox => actions.push(Action::StopSandbox),
             Stage::CleaningUp => actions.push(Action::CleanUp),
             Stage::Finished => actions.push(Action::Finish { remove: state.deletion.is_some() }),
-            Stage::New | Stage::Volumes | Stage::Sandbox | Stage::Running | Stage::Stopping => {}
+            Stage::New
+            | Stage::Volumes
+            | Stage::Sandbox
+            | Stage::Running
+            | Stage::Restarting
+            | Stage::Stopping => {}
         }
         actions
     }
@@ -165,11 +182,18 @@ impl Step<'_> {
             Input::Exited { container, attempt, status, oom_killed, message, at } => {
                 self.exited(&container, attempt, status, oom_killed, message, at);
             }
-            Input::Unschedulable { .. }
-            | Input::Rejected { .. }
-            | Input::Probed { .. }
-            | Input::HookDone { .. }
-            | Input::ConditionSet { .. } => {}
+            Input::Unschedulable { message } => self.unschedulable(message),
+            Input::Rejected { reason, message } => self.rejected(reason, &message),
+            Input::Probed { container, attempt, probe, healthy, event } => {
+                self.probed(&container, attempt, probe, healthy, event);
+            }
+            Input::HookDone { container, attempt, hook, failure, event } => {
+                self.hook_done(&container, attempt, hook, failure, event);
+            }
+            Input::ConditionSet { kind, status, reason, message } => {
+                self.condition_set(kind, status, reason, message);
+            }
+            Input::Evicted { message } => self.evicted(message),
             Input::Delete { grace_seconds } => self.delete(grace_seconds),
             Input::SandboxStopped => self.sandbox_stopped(),
             Input::CleanedUp => self.cleaned_up(),
@@ -178,8 +202,12 @@ impl Step<'_> {
 
     /// Does what is due.
     fn advance(&mut self) {
+        self.check_deadline();
         if matches!(self.state.stage, Stage::Volumes | Stage::Sandbox) {
             self.retry_setup();
+        }
+        if self.state.stage == Stage::Restarting {
+            self.restart_all();
         }
         if self.state.stage == Stage::Running {
             self.sync_containers();

@@ -1,15 +1,33 @@
 //! The phase of a Pod as a function of its containers' statuses: the kubelet's `getPhase`.
 
-use podrun_spec::model::{ContainerKind, RestartPolicy};
-use podrun_spec::status::{ContainerState, ContainerStatus, Phase, Terminated};
+use podrun_spec::model::ContainerKind;
+use podrun_spec::status::{ContainerState, ContainerStatus, Phase};
 
-use crate::container::is_restarted;
+/// A container as the phase and the conditions see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    pub(crate) kind: ContainerKind,
+    pub(crate) status: &'a ContainerStatus,
+    /// It is started again after the end that the status shows.
+    pub(crate) comes_back: bool,
+}
 
-/// What the regular containers are doing.
+impl Seen<'_> {
+    /// Returns whether it runs or has ever run.
+    pub(crate) const fn has_run(&self) -> bool {
+        !matches!(self.status.state, ContainerState::Waiting { .. }) || self.status.last_state.is_some()
+    }
+}
+
+/// What the containers are doing.
 #[derive(Default)]
 struct Counters {
+    pending_init: usize,
+    pending_sidecars: usize,
     waiting: usize,
+    /// Regular ones and sidecars.
     running: usize,
+    /// Regular ones only, like those below.
     stopped: usize,
     /// Of the stopped ones: those that are not started again.
     stopped_final: usize,
@@ -21,44 +39,53 @@ struct Counters {
 ///
 /// `no_more_starts` is true once everything has stopped and stays so: then nothing is Running for being restarted soon.
 /// A container that waits for its restart is stopped and not succeeded, so a Pod in CrashLoopBackOff is Running; one that
-/// never ran makes the Pod Pending, whatever its siblings do.
-pub(crate) fn phase(
-    policy: RestartPolicy,
-    init: &[ContainerStatus],
-    regular: &[ContainerStatus],
-    no_more_starts: bool,
-) -> Phase {
-    let mut pending_init = 0_usize;
-    for status in init {
-        match (&status.state, &status.last_state) {
-            (ContainerState::Terminated(end), _) | (ContainerState::Waiting { .. }, Some(end)) => {
-                if end.exit_code != 0 && policy == RestartPolicy::Never {
-                    return Phase::Failed;
+/// never ran makes the Pod Pending, whatever its siblings do. How a sidecar ended does not matter.
+pub(crate) fn phase(containers: &[Seen<'_>], no_more_starts: bool) -> Phase {
+    let mut count = Counters::default();
+    for seen in containers {
+        match seen.kind {
+            ContainerKind::Init => {
+                let end = match (&seen.status.state, &seen.status.last_state) {
+                    (ContainerState::Terminated(end), _) => Some(end),
+                    (ContainerState::Waiting { .. }, last) => last.as_ref(),
+                    (ContainerState::Running { .. }, _) => None,
+                };
+                match end {
+                    Some(end) if end.exit_code != 0 && !seen.comes_back => return Phase::Failed,
+                    Some(_) => {}
+                    None => count.pending_init += 1,
                 }
             }
-            (ContainerState::Running { .. } | ContainerState::Waiting { .. }, _) => pending_init += 1,
+            ContainerKind::Sidecar => match (&seen.status.state, &seen.status.last_state) {
+                (ContainerState::Running { .. }, _) => {
+                    count.running += 1;
+                    count.pending_sidecars += usize::from(!seen.status.started);
+                }
+                (ContainerState::Waiting { .. }, None) => {
+                    count.pending_sidecars += 1;
+                    count.waiting += 1;
+                }
+                (ContainerState::Waiting { .. } | ContainerState::Terminated(_), _) => {}
+            },
+            ContainerKind::Regular => match (&seen.status.state, &seen.status.last_state) {
+                (ContainerState::Running { .. }, _) => count.running += 1,
+                (ContainerState::Terminated(end), _) => {
+                    count.stopped += 1;
+                    count.stopped_final += usize::from(!seen.comes_back);
+                    count.succeeded += usize::from(end.exit_code == 0);
+                }
+                (ContainerState::Waiting { .. }, Some(_)) => {
+                    count.stopped += 1;
+                    count.stopped_final += usize::from(!seen.comes_back);
+                }
+                (ContainerState::Waiting { .. }, None) => count.waiting += 1,
+            },
         }
     }
+    let mut regular = containers.iter().filter(|seen| seen.kind == ContainerKind::Regular);
+    let held_by_sidecar = count.pending_sidecars > 0 && !regular.any(Seen::has_run);
 
-    let mut count = Counters::default();
-    let is_final = |end: &Terminated| !is_restarted(policy, ContainerKind::Regular, end);
-    for status in regular {
-        match (&status.state, &status.last_state) {
-            (ContainerState::Running { .. }, _) => count.running += 1,
-            (ContainerState::Terminated(end), _) => {
-                count.stopped += 1;
-                count.stopped_final += usize::from(is_final(end));
-                count.succeeded += usize::from(end.exit_code == 0);
-            }
-            (ContainerState::Waiting { .. }, Some(end)) => {
-                count.stopped += 1;
-                count.stopped_final += usize::from(is_final(end));
-            }
-            (ContainerState::Waiting { .. }, None) => count.waiting += 1,
-        }
-    }
-
-    if pending_init > 0 || count.waiting > 0 {
+    if count.pending_init > 0 || held_by_sidecar || count.waiting > 0 {
         Phase::Pending
     } else if count.running > 0 {
         Phase::Running
@@ -77,6 +104,9 @@ pub(crate) fn phase(
 mod tests {
     use super::*;
     use RestartPolicy::{Always, Never, OnFailure};
+    use podrun_spec::model::RestartPolicy;
+    use podrun_spec::status::Terminated;
+    use podrun_spec::time::Timestamp;
 
     fn end(exit_code: i32) -> Terminated {
         Terminated {
@@ -89,25 +119,48 @@ mod tests {
         }
     }
 
-    /// Reads `w` waiting, `r` running, `0`/`1` ended with that code, `b0`/`b1` waiting after an end with that code.
-    fn statuses(text: &str) -> Vec<ContainerStatus> {
+    /// Reads `w` waiting, `r` running, `u` running but not come up, `0`/`1` ended with that code, `b0`/`b1` waiting after
+    /// an end with that code; a leading `s` makes a sidecar of an init container.
+    fn read(
+        policy: RestartPolicy,
+        kind: ContainerKind,
+        text: &str,
+    ) -> Vec<(ContainerKind, ContainerStatus, bool)> {
         let waiting = || ContainerState::Waiting { reason: "R".to_owned(), message: None };
+        let running = || ContainerState::Running { started_at: Timestamp::from_unix_seconds(0) };
+        let comes_back = |kind, code| match kind {
+            ContainerKind::Sidecar => true,
+            ContainerKind::Init => code != 0 && policy != Never,
+            ContainerKind::Regular => policy == Always || policy == OnFailure && code != 0,
+        };
         let one = |word: &str| {
-            let (state, last_state) = match word {
-                "w" => (waiting(), None),
-                "r" => (
-                    ContainerState::Running {
-                        started_at: podrun_spec::time::Timestamp::from_unix_seconds(0),
-                    },
-                    None,
-                ),
-                "b0" => (waiting(), Some(end(0))),
-                "b1" => (waiting(), Some(end(1))),
-                code => (ContainerState::Terminated(end(code.parse().expect("a code"))), None),
+            let (kind, word) = word.strip_prefix('s').map_or((kind, word), |w| (ContainerKind::Sidecar, w));
+            let (state, last_state, started) = match word {
+                "w" => (waiting(), None, false),
+                "r" => (running(), None, true),
+                "u" => (running(), None, false),
+                "b0" => (waiting(), Some(end(0)), false),
+                "b1" => (waiting(), Some(end(1)), false),
+                code => (ContainerState::Terminated(end(code.parse().expect("a code"))), None, false),
             };
-            ContainerStatus { state, last_state, ..ContainerStatus::default() }
+            let code = match (&state, &last_state) {
+                (ContainerState::Terminated(end), _) | (_, Some(end)) => Some(end.exit_code),
+                _ => None,
+            };
+            let comes_back = code.is_some_and(|code| comes_back(kind, code));
+            (kind, ContainerStatus { state, last_state, started, ..ContainerStatus::default() }, comes_back)
         };
         text.split_whitespace().map(one).collect()
+    }
+
+    fn phase_of(policy: RestartPolicy, init: &str, regular: &str, no_more_starts: bool) -> Phase {
+        let mut all = read(policy, ContainerKind::Init, init);
+        all.extend(read(policy, ContainerKind::Regular, regular));
+        let seen: Vec<_> = all
+            .iter()
+            .map(|(kind, status, comes_back)| Seen { kind: *kind, status, comes_back: *comes_back })
+            .collect();
+        phase(&seen, no_more_starts)
     }
 
     #[test]
@@ -143,9 +196,24 @@ mod tests {
             (Never, "", "0 1", Phase::Failed),
             (Never, "", "1 r", Phase::Running),
             (Never, "", "b1", Phase::Failed),
+            // A sidecar that has not come up keeps the Pod Pending until a regular container has run.
+            (Always, "sw", "w", Phase::Pending),
+            (Always, "su", "w", Phase::Pending),
+            (Always, "sr", "w", Phase::Pending),
+            (Always, "su", "r", Phase::Running),
+            (Always, "su", "b1", Phase::Running),
+            (Always, "sb1", "r", Phase::Running),
+            (Always, "sw", "r", Phase::Pending),
+            (Always, "s1 w", "w", Phase::Pending),
+            // It keeps the Pod Running while it runs, and its end counts for nothing.
+            (Never, "sr", "0", Phase::Running),
+            (Never, "sr", "1", Phase::Running),
+            (Never, "s1", "0", Phase::Succeeded),
+            (Never, "s0", "1", Phase::Failed),
+            (Never, "sb1", "0", Phase::Succeeded),
         ];
         for (policy, init, regular, expected) in going {
-            let found = phase(policy, &statuses(init), &statuses(regular), false);
+            let found = phase_of(policy, init, regular, false);
             assert_eq!(found, expected, "{policy:?} init [{init}] regular [{regular}]");
         }
     }
@@ -158,11 +226,12 @@ mod tests {
             (Always, "", "0 1", Phase::Failed),
             (Always, "", "1", Phase::Failed),
             (Always, "", "b0", Phase::Failed),
+            (Always, "s7", "0", Phase::Succeeded),
             (OnFailure, "", "1", Phase::Failed),
             (Always, "", "0 w", Phase::Pending),
             (Always, "1", "w", Phase::Pending),
         ] {
-            let found = phase(policy, &statuses(init), &statuses(regular), true);
+            let found = phase_of(policy, init, regular, true);
             assert_eq!(found, expected, "{policy:?} init [{init}] regular [{regular}]");
         }
     }

@@ -6,7 +6,7 @@ use podrun_spec::status::{Terminated, UserStatus};
 use podrun_spec::time::Timestamp;
 
 use crate::action::Action;
-use crate::container::{Run, RunState, container_id, exit_code_and_reason, init_failed, lost};
+use crate::container::{Run, RunState, container_id, exit_code_and_reason, lost};
 use crate::events;
 use crate::input::{ExitStatus, StartFailure};
 use crate::machine::Step;
@@ -20,13 +20,16 @@ impl Step<'_> {
         self.emit(events::created(), Some(container));
         self.emit(events::started(), Some(container));
         let started_boot = self.boot_of(at);
+        let is_hidden = self.begin_post_start(container, attempt);
         let record = &mut self.state.containers[container];
         record.begin(Run {
-            attempt: Some(attempt),
+            attempt,
             image_id: record.image_id.clone(),
             user: Some(user),
+            is_hidden,
             state: RunState::Running { started_at: at, started_boot },
         });
+        self.end_reset();
     }
 
     pub(crate) fn start_failed(&mut self, name: &str, attempt: u32, failure: StartFailure) {
@@ -56,15 +59,17 @@ impl Step<'_> {
                 let finished_boot = self.boot_of(at);
                 let record = &mut self.state.containers[container];
                 record.begin(Run {
-                    attempt: Some(attempt),
+                    attempt,
                     image_id: record.image_id.clone(),
                     user: None,
+                    is_hidden: false,
                     state: RunState::Ended { terminated, finished_boot },
                 });
                 if self.state.stage == Stage::Running {
                     self.set_waiting(container, "RunContainerError", message);
                     self.remove_previous(container);
                 }
+                self.check_restart_all(container);
             }
         }
     }
@@ -79,7 +84,7 @@ impl Step<'_> {
         at: Timestamp,
     ) {
         let Some(container) = self.pod.index_of(name) else { return };
-        let Some(Run { attempt: Some(current), state: RunState::Running { started_at, .. }, .. }) =
+        let Some(Run { attempt: current, state: RunState::Running { started_at, .. }, .. }) =
             self.state.containers[container].run
         else {
             return;
@@ -101,13 +106,16 @@ impl Step<'_> {
                 container_id: id,
             }
         };
+        self.end_pre_stop(container);
         self.end_run(container, terminated, at);
+        self.container_of_hook_ended(container);
+        self.check_restart_all(container);
     }
 
     /// Ends all runs without knowing how they ended.
     pub(crate) fn lose_running(&mut self) {
         for container in 0..self.state.containers.len() {
-            if let Some(Run { attempt: Some(attempt), state: RunState::Running { started_at, .. }, .. }) =
+            if let Some(Run { attempt, state: RunState::Running { started_at, .. }, .. }) =
                 self.state.containers[container].run
             {
                 let id = container_id(&self.pod.uid, &self.pod.containers[container].name, attempt);
@@ -118,20 +126,17 @@ impl Step<'_> {
     }
 
     fn end_run(&mut self, container: usize, terminated: Terminated, at: Timestamp) {
-        let succeeded = !init_failed(&terminated);
         let finished_boot = self.boot_of(at);
         self.state.containers[container].end(terminated, finished_boot);
-        if succeeded && container == self.state.init_done && container < self.pod.init_count {
-            self.state.init_done += 1;
-        }
-        if self.state.stage == Stage::Running {
+        if matches!(self.state.stage, Stage::Running | Stage::Restarting) {
             self.remove_previous(container);
         }
     }
 
     /// Removes what is older than the newest ended run, so that a crash loop does not fill the disk.
     fn remove_previous(&mut self, container: usize) {
-        if let Some((attempt, _)) = self.state.containers[container].previous {
+        let previous = self.state.containers[container].previous.as_ref();
+        if let Some(attempt) = previous.and_then(|past| past.attempt) {
             self.actions.push(Action::RemoveAttempt { container: self.name(container), attempt });
         }
     }

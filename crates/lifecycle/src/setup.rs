@@ -5,6 +5,7 @@ use std::time::Duration;
 use podrun_spec::model::RestartPolicy;
 
 use crate::action::Action;
+use crate::container::Record;
 use crate::events;
 use crate::machine::Step;
 use crate::state::{Setup, Stage, StartStep};
@@ -20,6 +21,8 @@ impl Step<'_> {
     pub(crate) fn created(&mut self) {
         if self.state.stage == Stage::New {
             self.state.status.start_time = Some(self.now.wall);
+            self.state.start_boot = Some(self.now.boot);
+            self.state.unschedulable = None;
             self.ask_volumes();
         }
     }
@@ -91,27 +94,26 @@ impl Step<'_> {
 
     /// All containers died with the sandbox's init. A new sandbox is made if something is left to run in it.
     pub(crate) fn sandbox_lost(&mut self) {
-        if !matches!(self.state.stage, Stage::Running | Stage::Stopping) || !self.state.sandbox_ready {
+        let had_one = matches!(self.state.stage, Stage::Running | Stage::Restarting | Stage::Stopping);
+        if !had_one || !self.state.sandbox_ready {
             return;
         }
         self.state.sandbox_ready = false;
         self.lose_running();
         self.abandon_start();
-        if self.state.stage != Stage::Running {
+        if self.state.stage == Stage::Stopping {
             return;
         }
-        let init_count = self.pod.init_count;
-        let regular = init_count..self.pod.containers.len();
-        let done = match self.pod.restart_policy {
-            RestartPolicy::Always => false,
+        let is_done = match self.pod.restart_policy {
+            _ if self.state.is_resetting => false,
             // The kubelet does not make a second sandbox for a Pod of which anything has ever run.
-            RestartPolicy::Never => self.state.containers.iter().any(|r| r.run.is_some()),
-            RestartPolicy::OnFailure => {
-                let any_ran = self.state.containers[init_count..].iter().any(|r| r.run.is_some());
-                any_ran && !regular.into_iter().any(|i| self.wants_start(i))
+            RestartPolicy::Never => self.state.containers.iter().any(Record::has_run),
+            RestartPolicy::Always | RestartPolicy::OnFailure => {
+                let any_ran = self.pod.regular().any(|c| self.state.containers[c].has_run());
+                any_ran && !self.pod.regular().any(|c| self.wants_start(c))
             }
         };
-        if done {
+        if is_done {
             self.begin_stopping();
         } else {
             self.emit(events::sandbox_changed(), None);
@@ -128,13 +130,19 @@ impl Step<'_> {
                 self.actions.push(Action::RemoveAttempt { container, attempt });
             }
         }
-        self.state.init_done = 0;
+        if self.state.is_resetting {
+            self.reset();
+        }
+        for record in &mut self.state.containers[..self.pod.init_count] {
+            record.is_current = false;
+        }
         self.state.cursor = 0;
         self.ask_sandbox();
     }
 
     /// Forgets the start in progress; an answer that still comes is ignored.
     pub(crate) fn abandon_start(&mut self) {
+        self.abandon_post_start();
         if let Some(start) = self.state.in_flight.take()
             && let StartStep::Start { attempt } = start.step
         {

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use podrun_spec::model::{ContainerKind, PullPolicy, RestartPolicy};
+use podrun_spec::model::PullPolicy;
 
 use crate::action::Action;
 use crate::backoff::go_duration;
-use crate::container::{Record, Waiting, init_failed, is_restarted};
+use crate::container::{Record, Waiting};
 use crate::events;
 use crate::facts::PodFacts;
 use crate::machine::Step;
+use crate::rules::is_restarted;
+use crate::sidecars::{Agenda, agenda};
 use crate::state::{InFlight, StartStep, State};
 
 /// Wait after an error that has no back-off of its own: the kubelet's wait after a failed sync.
@@ -48,26 +50,12 @@ impl Wait {
     }
 }
 
-/// Returns the containers among which the next start is looked for: the current init container or all regular ones.
-fn candidates(pod: &PodFacts, state: &State) -> std::ops::Range<usize> {
-    if state.init_done < pod.init_count {
-        state.init_done..state.init_done + 1
-    } else {
-        pod.init_count..pod.containers.len()
-    }
-}
-
-/// Returns whether the container should be started, now or later.
+/// Returns whether a container that waits for no other should be started, now or later.
 pub(crate) fn wants_start(pod: &PodFacts, record: &Record, container: usize) -> bool {
     match (&record.run, record.ended()) {
         (None, _) => true,
         (Some(_), None) => false,
-        (Some(_), Some(end)) => match pod.containers[container].kind {
-            // After the loss of a sandbox an init container runs again although it has succeeded.
-            ContainerKind::Init => pod.restart_policy != RestartPolicy::Never || !init_failed(end),
-            ContainerKind::Sidecar => true,
-            ContainerKind::Regular => is_restarted(pod.restart_policy, ContainerKind::Regular, end),
-        },
+        (Some(_), Some(end)) => record.comes_back || is_restarted(pod, &pod.containers[container], end),
     }
 }
 
@@ -86,17 +74,16 @@ fn wait(pod: &PodFacts, state: &State, container: usize) -> Option<Wait> {
 
 /// Returns when the next start is due, or now where a back-off has yet to be shown.
 pub(crate) fn deadline(pod: &PodFacts, state: &State) -> Option<Duration> {
-    let due = |container: usize| {
-        let record = &state.containers[container];
-        let wait = wait(pod, state, container).filter(|_| wants_start(pod, record, container))?;
-        if wait.is_news(record) && !is_starting(state, container) {
+    let due = |&container: &usize| {
+        let wait = wait(pod, state, container)?;
+        if wait.is_news(&state.containers[container]) && !is_starting(state, container) {
             Some(state.clock)
         } else {
             // One is started at a time; the answer to the start in progress leads to the next.
             state.in_flight.is_none().then(|| wait.until())
         }
     };
-    candidates(pod, state).filter_map(due).min()
+    agenda(pod, state).starts.iter().filter_map(due).min()
 }
 
 fn is_starting(state: &State, container: usize) -> bool {
@@ -108,14 +95,17 @@ impl Step<'_> {
         wants_start(self.pod, &self.state.containers[container], container)
     }
 
-    /// Ends the Pod if nothing is left to run, else shows back-offs and starts the next container.
+    /// Goes on with stops, ends the Pod if nothing is left to run, else shows back-offs and starts the next container.
     pub(crate) fn sync_containers(&mut self) {
-        if self.is_over() {
+        for container in 0..self.pod.containers.len() {
+            self.continue_stop(container);
+        }
+        let Agenda { starts, has_failed } = agenda(self.pod, self.state);
+        if has_failed || self.is_over() {
             return self.begin_stopping();
         }
-        let candidates = candidates(self.pod, self.state);
-        for container in candidates.clone() {
-            if self.wants_start(container) && !is_starting(self.state, container) {
+        for &container in &starts {
+            if !is_starting(self.state, container) {
                 self.show_wait(container);
             }
         }
@@ -124,19 +114,18 @@ impl Step<'_> {
         }
         // The search goes on behind the container that was tried last, so that one which fails at once and is tried
         // again at once does not keep the others from their first start.
-        let cursor = self.state.cursor.clamp(candidates.start, candidates.end);
-        let next = (cursor..candidates.end)
-            .chain(candidates.start..cursor)
-            .find(|&c| self.wants_start(c) && wait(self.pod, self.state, c).is_none());
+        let (before, behind): (Vec<_>, Vec<_>) = starts.into_iter().partition(|&c| c < self.state.cursor);
+        let next = behind.into_iter().chain(before).find(|&c| wait(self.pod, self.state, c).is_none());
         if let Some(container) = next {
             self.begin_start(container);
         }
     }
 
-    /// Returns whether nothing is left to run.
+    /// Returns whether nothing is left to run. Sidecars do not count.
     fn is_over(&self) -> bool {
-        candidates(self.pod, self.state)
-            .all(|c| self.state.containers[c].ended().is_some() && !self.wants_start(c))
+        let awaits_hook = matches!(self.state.in_flight.map(|f| f.step), Some(StartStep::PostStart { .. }));
+        !awaits_hook
+            && self.pod.regular().all(|c| self.state.containers[c].ended().is_some() && !self.wants_start(c))
     }
 
     /// Shows the back-off that a container is in, but not before its last outcome has stood in a status.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use podrun_spec::status::PodStatus;
+use podrun_spec::status::{Condition, PodStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::backoff::Backoff;
 use crate::container::Record;
+use crate::deadline::Failure;
 
 /// Where a Pod is in its life. The diagram is in the crate's documentation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub enum Stage {
     Sandbox,
     /// Containers are started, watched and restarted.
     Running,
+    /// A restart rule asked for it: all containers are being stopped, to be started anew in the same sandbox.
+    Restarting,
     /// The sandbox was lost; its remains are removed before there is a new one.
     Rebuilding,
     /// Nothing is started any more; running containers are being stopped.
@@ -38,6 +41,7 @@ pub enum Stage {
 /// Times in it are on the machine's clock, [`Now::boot`](crate::Now::boot), which must not go back: after a reboot its
 /// owner goes on from [`State::clock`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct State {
     pub(crate) stage: Stage,
     /// Boot time of the last input.
@@ -52,8 +56,20 @@ pub struct State {
     pub(crate) sandbox_asked: bool,
     /// The sandbox stands.
     pub(crate) sandbox_ready: bool,
-    /// How many init containers have succeeded in this sandbox.
-    pub(crate) init_done: usize,
+    /// Boot time of `status.startTime`.
+    pub(crate) start_boot: Option<Duration>,
+    /// Why there is no place for the Pod now.
+    pub(crate) unschedulable: Option<String>,
+    /// The node will never run it.
+    pub(crate) is_rejected: bool,
+    /// Conditions that others keep.
+    pub(crate) foreign: Vec<Condition>,
+    /// Why it fails whatever its containers do.
+    pub(crate) failure: Option<Failure>,
+    /// All containers are to be started anew and have not been forgotten yet.
+    pub(crate) is_resetting: bool,
+    /// The next restart of all containers comes no sooner.
+    pub(crate) reset_at: Option<Duration>,
     /// The one container that is being started.
     pub(crate) in_flight: Option<InFlight>,
     /// The container from which the next search for one to start begins.
@@ -101,6 +117,7 @@ pub(crate) struct InFlight {
 pub(crate) enum StartStep {
     Image { since: Duration, announced: bool },
     Start { attempt: u32 },
+    PostStart { attempt: u32 },
 }
 
 /// An image that could not be pulled.

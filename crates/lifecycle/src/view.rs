@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::container::{Run, RunState};
 use crate::machine::Machine;
+use crate::probes::is_started;
 use crate::start::wants_start;
 use crate::state::Stage;
 
@@ -65,17 +66,19 @@ impl Machine {
             _ => PodView::Active,
         };
         let record = &self.state.containers[index];
-        let container = record.run.as_ref().and_then(|Run { attempt, state, .. }| {
-            let run = match state {
-                RunState::Running { started_boot, .. } => {
-                    RunView::Running { since: *started_boot, started: true }
-                }
-                RunState::Ended { .. } => RunView::Stopped {
-                    comes_back: pod == PodView::Active && wants_start(&self.pod, record, index),
-                },
-            };
-            Some(ContainerView { attempt: (*attempt)?, run })
-        });
+        let facts = &self.pod.containers[index];
+        let container =
+            record.run.as_ref().filter(|run| !run.is_hidden).map(|Run { attempt, state, .. }| {
+                let run = match state {
+                    RunState::Running { started_boot, .. } => {
+                        RunView::Running { since: *started_boot, started: is_started(facts, record) }
+                    }
+                    RunState::Ended { .. } => RunView::Stopped {
+                        comes_back: pod == PodView::Active && wants_start(&self.pod, record, index),
+                    },
+                };
+                ContainerView { attempt: *attempt, run }
+            });
         Some(ProbeView { pod, container })
     }
 }
