@@ -63,8 +63,11 @@ impl fmt::Display for Fault {
 pub struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// Returns the faults in the order of the text, or none where there is none.
-    pub(crate) fn from_unsorted(mut faults: Vec<Fault>) -> Option<Self> {
+    /// Returns the faults of a file in the order of the text, or none where there is none.
+    pub(crate) fn of_file(name: &str, mut faults: Vec<Fault>) -> Option<Self> {
+        for fault in &mut faults {
+            name.clone_into(&mut fault.file);
+        }
         faults.sort_by_key(|fault| (fault.line, fault.column));
         (!faults.is_empty()).then_some(Self(faults))
     }

@@ -4,7 +4,7 @@
 //! fills in the API server's defaults, validates with the API server's messages, refuses by name what podrun does not
 //! honour, and hands out a domain type ([`model::Pod`]) in which every value is meant. Beside that: quantities,
 //! requests and limits of a Pod as a whole ([`resources`]), the environment of a container ([`mod@env`]), and the Pod's
-//! [`status`] with its way back to a valid `v1 Pod` ([`WirePod`]).
+//! [`status`] and events with their way back to a valid `v1 Pod` ([`WirePod`]) and `v1 Event` ([`WireEvent`]).
 //!
 //! What it does not do: no files, no clock, no network, nothing of Linux. The generated API types stay inside.
 //!
@@ -55,7 +55,7 @@ mod yaml;
 
 pub use fault::{Fault, Faults};
 pub use manifest::{Manifest, ParsedPod, parse};
-pub use wire::{StoredPodError, WirePod, from_json};
+pub use wire::{EventFields, StoredPodError, WireEvent, WirePod, decode_strict, from_json};
 
 /// The examples of the README are tests as well.
 #[cfg(doctest)]

@@ -44,10 +44,7 @@ pub struct ParsedPod {
 pub fn parse(source_name: &str, text: &str) -> Result<Manifest, Faults> {
     let mut reading = Reading::default();
     reading.read(text);
-    for fault in &mut reading.faults {
-        source_name.clone_into(&mut fault.file);
-    }
-    Faults::from_unsorted(reading.faults).map_or(Ok(reading.manifest), Err)
+    Faults::of_file(source_name, reading.faults).map_or(Ok(reading.manifest), Err)
 }
 
 #[derive(Default)]

@@ -81,11 +81,9 @@ fn check_type(kind: &str, meta: &ObjectMeta, data: &BTreeMap<String, Vec<u8>>, c
         "kubernetes.io/dockercfg" => require(&[".dockercfg"]),
         "kubernetes.io/tls" => require(&["tls.crt", "tls.key"]),
         "kubernetes.io/ssh-auth" => require(&["ssh-privatekey"]),
-        "kubernetes.io/basic-auth" if !data.contains_key("username") => {
-            // One of the two is enough.
-            if !data.contains_key("password") {
-                require(&["username", "password"]);
-            }
+        // One of the two is enough.
+        "kubernetes.io/basic-auth" if !data.contains_key("username") && !data.contains_key("password") => {
+            require(&["username", "password"]);
         }
         "kubernetes.io/service-account-token" => {
             const ACCOUNT: &str = "kubernetes.io/service-account.name";

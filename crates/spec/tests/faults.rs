@@ -190,6 +190,47 @@ fn addresses_in_the_environment_are_refused_until_pods_have_them() {
 }
 
 #[test]
+fn bandwidth_that_cannot_be_meant_has_a_place() {
+    let annotated = |annotations: &str, spec: &str| {
+        lines(&pod(spec).replace("name: p", &format!("name: p\n  annotations:\n    {annotations}")))
+    };
+    for (annotations, spec, expected) in [
+        (
+            "kubernetes.io/ingress-bandwidth: 10Mbit",
+            "",
+            "pod.yaml:6:5: metadata.annotations[kubernetes.io/ingress-bandwidth]: Invalid value: \"10Mbit\": quantities must \
+             match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        (
+            "kubernetes.io/egress-bandwidth: '1'",
+            "",
+            "pod.yaml:6:5: metadata.annotations[kubernetes.io/egress-bandwidth]: Invalid value: \"1\": resource is \
+             unreasonably small (< 1kbit)",
+        ),
+        (
+            "podrun.io/egress-burst: 10k",
+            "",
+            "pod.yaml:6:5: metadata.annotations[podrun.io/egress-burst]: Invalid value: \"10k\": needs \
+             kubernetes.io/egress-bandwidth",
+        ),
+        (
+            "kubernetes.io/egress-bandwidth: 1M",
+            "  hostNetwork: true\n",
+            "pod.yaml:6:5: metadata.annotations[kubernetes.io/egress-bandwidth]: Invalid value: \"1M\": may not be set when \
+             `hostNetwork` is true",
+        ),
+        (
+            "podrun.io/ingres-burst: 10k",
+            "",
+            "pod.yaml:6:5: metadata.annotations[podrun.io/ingres-burst]: unknown annotation of podrun",
+        ),
+    ] {
+        let lines = annotated(annotations, spec);
+        assert!(lines.iter().any(|line| line == expected), "{expected}\n{lines:#?}");
+    }
+}
+
+#[test]
 fn values_that_say_nothing_are_accepted() {
     let text = container(
         "tty: false\nstdin: false\nports: [{containerPort: 80, hostPort: 0}]\nvolumeDevices: []\nlivenessProbe:\nsecurityContext: {procMount: Default, appArmorProfile: {type: Unconfined}}",

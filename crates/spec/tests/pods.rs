@@ -2,7 +2,7 @@
 
 use podrun_spec::model::{
     EnvSource, HostPathType, Medium, MountPropagation, ObjectKind, PullPolicy, QosClass, RecursiveReadOnly,
-    RestartPolicy, SeccompProfile, SupplementalGroupsPolicy, VolumeSource,
+    Resources, RestartPolicy, SeccompProfile, SupplementalGroupsPolicy, VolumeSource,
 };
 use podrun_spec::quantity::Quantity;
 use podrun_spec::resources::{effective_limits, effective_requests};
@@ -10,7 +10,7 @@ use podrun_spec::status::{
     Condition, ContainerState, ContainerStatus, MountStatus, Phase, PodStatus, Terminated, UserStatus,
 };
 use podrun_spec::time::Timestamp;
-use podrun_spec::{Manifest, from_json, parse};
+use podrun_spec::{Manifest, decode_strict, from_json, parse};
 use serde_json::json;
 
 fn read(text: &str) -> Manifest {
@@ -276,6 +276,84 @@ fn the_status_is_written_as_the_api_writes_it() {
             }],
         })
     );
+}
+
+#[test]
+fn what_is_printed_is_accepted_by_a_strict_decoder() {
+    let at = Timestamp::from_unix_seconds(1_800_000_000);
+    let pod = read(FULL).pods[0].wire.with_node_name("other").with_metadata("uid-1", at, 2, Some((at, 30)));
+    let mut more = status();
+    more.phase = Phase::Unknown;
+    more.reason = Some("DeadlineExceeded".to_owned());
+    more.message = Some("words".to_owned());
+    more.host_ips.push("fd00::1".to_owned());
+    more.pod_ips.push("fd00::2".to_owned());
+    more.conditions.push(Condition {
+        kind: "DisruptionTarget".to_owned(),
+        status: true,
+        reason: Some("TerminationByKubelet".to_owned()),
+        message: Some("words".to_owned()),
+        last_transition_time: Some(at),
+        observed_generation: None,
+    });
+    let container = &mut more.container_statuses[0];
+    container.stop_signal = Some("SIGUSR1".to_owned());
+    let amount = |text: &str| Quantity::parse(text).unwrap();
+    container.allocated_resources = Some([("cpu".to_owned(), amount("250m"))].into());
+    container.resources =
+        Some(Resources { limits: [("cpu".to_owned(), amount("1"))].into(), ..Resources::default() });
+    for wire in [pod.with_status(&status()), pod.with_status(&more)] {
+        let json = wire.to_json();
+        for text in [wire.to_yaml(), json.to_string()] {
+            let decoded = decode_strict("pod", &text).unwrap_or_else(|faults| panic!("{faults}"));
+            assert_eq!(decoded.to_json(), json, "nothing is lost");
+        }
+    }
+    let json = pod.with_status(&more).to_json();
+    assert_eq!(json["spec"]["nodeName"], "here", "what the Pod wants is not replaced");
+    let status = &json["status"];
+    assert_eq!((&status["phase"], &status["hostIP"]), (&json!("Unknown"), &json!("10.0.0.1")));
+    assert_eq!(status["hostIPs"], json!([{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]));
+    assert_eq!(status["podIPs"], json!([{"ip": "10.1.0.2"}, {"ip": "fd00::2"}]));
+    let container = &status["containerStatuses"][0];
+    assert_eq!(container["stopSignal"], "SIGUSR1");
+    assert_eq!(container["allocatedResources"], json!({"cpu": "250m"}));
+    assert_eq!(container["resources"], json!({"limits": {"cpu": "1"}}));
+}
+
+#[test]
+fn a_strict_decoder_lets_nothing_pass() {
+    let fault = |text: &str| decode_strict("p", text).map(|_| ()).unwrap_err().to_string();
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {}, spec: {containers: []}, status: STATUS}";
+    let status = |text: &str| fault(&pod.replace("STATUS", text));
+    for (text, expected) in [
+        ("{fase: Running}", "status.fase: unknown field"),
+        ("{phase: 1}", "status.phase: expected string, got number 1"),
+        ("{conditions: [{type: Ready, state: a}]}", "status.conditions[0].state: unknown field"),
+        (
+            "{containerStatuses: [{restartCount: many}]}",
+            "status.containerStatuses[0].restartCount: expected integer, got string \"many\"",
+        ),
+        ("{startTime: now}", "status.startTime: expected an RFC 3339 time, got string \"now\""),
+    ] {
+        assert!(status(text).contains(expected), "{}", status(text));
+    }
+    assert!(
+        fault("{apiVersion: v1, kind: Secret}").contains("Pod"),
+        "{}",
+        fault("{apiVersion: v1, kind: Secret}")
+    );
+    assert_eq!(fault("a: 1\n---\nb: 2"), "p: the text has 2 documents");
+    assert_eq!(fault(""), "p: the text has 0 documents");
+}
+
+#[test]
+fn a_running_pod_names_its_node() {
+    let text =
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: 'i:1'}]}}";
+    let wire = &read(text).pods[0].wire;
+    assert!(wire.to_json()["spec"]["nodeName"].is_null());
+    assert_eq!(wire.with_node_name("here").to_json()["spec"]["nodeName"], "here");
 }
 
 #[test]

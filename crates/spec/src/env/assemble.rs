@@ -232,6 +232,7 @@ fn text(object: &Object, key: &str) -> Result<String, EnvFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::EnvVar;
 
     const POD: &str = r#"
 apiVersion: v1
@@ -320,6 +321,26 @@ stringData: {T: text}
             let got = value(&format!("[{{name: V, valueFrom: {{{source}}}}}]"));
             assert_eq!(got.as_deref(), Some(expected), "{source}");
         }
+    }
+
+    #[test]
+    fn addresses_are_those_that_are_given() {
+        let manifest =
+            crate::parse("t", &POD.replace("ENV", "[]")).unwrap_or_else(|faults| panic!("{faults}"));
+        let mut pod = manifest.pods[0].pod.clone();
+        let fields = [FieldPath::PodIp, FieldPath::PodIps, FieldPath::HostIp, FieldPath::HostIps];
+        pod.spec.containers[1].env = fields
+            .map(|field| EnvVar { name: format!("{field:?}"), source: EnvSource::Field(field) })
+            .to_vec();
+        let env = |addresses: &Addresses| -> Vec<String> {
+            let container = &pod.spec.containers[1];
+            let env = assemble_env(&pod, container, &[], &NodeFacts::default(), addresses).unwrap();
+            env.into_iter().map(|(_, value)| value).collect()
+        };
+        let list = |text: &str| text.split(' ').map(str::to_owned).collect();
+        let addresses = Addresses { pod: list("10.0.0.2 fd00::2"), host: list("192.0.2.1") };
+        assert_eq!(env(&addresses), ["10.0.0.2", "10.0.0.2,fd00::2", "192.0.2.1", "192.0.2.1"]);
+        assert_eq!(env(&Addresses::default()), [""; 4]);
     }
 
     #[test]

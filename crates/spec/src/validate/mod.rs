@@ -3,11 +3,13 @@
 //! Paths follow the API server to the letter, also where it leaves out an index; [`Cause::place`] says where the
 //! field really stands.
 
+mod affinity;
 mod container;
 mod dns;
 mod env;
 mod handlers;
 pub(crate) mod names;
+mod os;
 mod pod;
 mod ports;
 mod resources;
@@ -16,6 +18,8 @@ mod signals;
 mod volume;
 
 pub(crate) use pod::pod;
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -112,14 +116,7 @@ pub(crate) fn metadata(meta: &ObjectMeta, causes: &mut Vec<Cause>) {
     if let Some(namespace) = &meta.namespace {
         check("namespace", namespace, names::dns_label(namespace), causes);
     }
-    let labels = path.child("labels");
-    for (key, value) in meta.labels.iter().flatten() {
-        let place = labels.key(key);
-        causes.extend(names::label_key(key).iter().map(|why| Cause::invalid(&labels, key, why).at(&place)));
-        causes.extend(
-            names::label_value(value).iter().map(|why| Cause::invalid(&labels, value, why).at(&place)),
-        );
-    }
+    labels(meta.labels.as_ref(), &path.child("labels"), causes);
     let annotations = path.child("annotations");
     let mut size = 0;
     for (key, value) in meta.annotations.iter().flatten() {
@@ -130,6 +127,16 @@ pub(crate) fn metadata(meta: &ObjectMeta, causes: &mut Vec<Cause>) {
     }
     if size > 256 * 1024 {
         causes.push(Cause::new(&annotations, "Too long: may not be more than 262144 bytes"));
+    }
+}
+
+/// Checks labels; the messages name the map only.
+fn labels(labels: Option<&BTreeMap<String, String>>, path: &Path, causes: &mut Vec<Cause>) {
+    for (key, value) in labels.into_iter().flatten() {
+        let place = path.key(key);
+        causes.extend(names::label_key(key).iter().map(|why| Cause::invalid(path, key, why).at(&place)));
+        causes
+            .extend(names::label_value(value).iter().map(|why| Cause::invalid(path, value, why).at(&place)));
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1 as api;
 
 use super::container::{Kind, Surroundings};
-use super::{Cause, container, dns, names, one_of, optional_text, resources, security, volume};
+use super::{Cause, affinity, container, dns, names, one_of, optional_text, os, resources, security, volume};
 use crate::path::Path;
 
 /// Adds why an API server would refuse the Pod, which has its defaults.
@@ -21,6 +21,8 @@ pub(crate) fn pod(pod: &api::Pod, causes: &mut Vec<Cause>) {
     words(spec, &path, causes);
     hosts(spec, &path, causes);
     dns::policy(spec, &path, causes);
+    affinity::nodes(spec, &path, causes);
+    os::os(spec, &path, causes);
     resources::pod_level(spec, &path.child("resources"), causes);
     tolerations(spec, &path.child("tolerations"), causes);
     for (index, gate) in spec.readiness_gates.iter().flatten().enumerate() {

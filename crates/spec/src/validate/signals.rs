@@ -3,8 +3,8 @@
 use super::{Cause, one_of};
 use crate::path::Path;
 
-/// What the API knows, in its order; the real-time ones follow.
-const LINUX: [&str; 35] = [
+/// What the API knows, beside real-time signals by their distance from the ends.
+const LINUX: [&str; 36] = [
     "SIGABRT",
     "SIGALRM",
     "SIGBUS",
@@ -40,6 +40,7 @@ const LINUX: [&str; 35] = [
     "SIGXCPU",
     "SIGXFSZ",
     "SIGRTMIN",
+    "SIGRTMAX",
 ];
 const WINDOWS: [&str; 2] = ["SIGKILL", "SIGTERM"];
 
@@ -52,10 +53,12 @@ pub(super) fn stop_signal(signal: Option<&String>, os: &str, path: &Path, causes
         one_of(path, signal, &WINDOWS, causes);
         return;
     }
-    let real_time = (1..=15).map(|n| format!("SIGRTMIN+{n}"));
-    let real_time: Vec<_> = real_time.chain((1..=14).rev().map(|n| format!("SIGRTMAX-{n}"))).collect();
-    let all = LINUX.into_iter().chain(real_time.iter().map(String::as_str)).chain(["SIGRTMAX"]);
-    one_of(path, signal, &all.collect::<Vec<_>>(), causes);
+    let real_time =
+        (1..=15).map(|n| format!("SIGRTMIN+{n}")).chain((1..=14).map(|n| format!("SIGRTMAX-{n}")));
+    let real_time: Vec<_> = real_time.collect();
+    let mut all: Vec<_> = LINUX.into_iter().chain(real_time.iter().map(String::as_str)).collect();
+    all.sort_unstable();
+    one_of(path, signal, &all, causes);
 }
 
 #[cfg(test)]

@@ -3,13 +3,17 @@
 pub(crate) mod convert;
 pub(crate) mod decode;
 pub(crate) mod defaults;
+mod event;
 pub(crate) mod schema;
 mod status;
+mod strict;
 pub(crate) mod suggest;
 
+pub use event::{EventFields, WireEvent};
 use k8s_openapi::api::core::v1 as api;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+pub use strict::decode_strict;
 
 use crate::model::Pod;
 use crate::status::PodStatus;

@@ -50,14 +50,17 @@ impl StructShape {
 /// The documents that podrun reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Document {
+    /// As it is typed in: its status is not looked into.
     Pod,
     ConfigMap,
     Secret,
+    /// As it is printed.
+    PodWithStatus,
 }
 
 /// Returns the shape of a kind of document.
 pub(crate) fn document(kind: Document) -> &'static Shape {
-    static SHAPES: OnceLock<[Shape; 3]> = OnceLock::new();
+    static SHAPES: OnceLock<[Shape; 4]> = OnceLock::new();
     let shapes = SHAPES.get_or_init(|| {
         let text_map = || Shape::Map(Box::new(Shape::Text));
         let byte_map = || Shape::Map(Box::new(Shape::Bytes));
@@ -77,6 +80,7 @@ pub(crate) fn document(kind: Document) -> &'static Shape {
                     ("type", Shape::Text),
                 ],
             ),
+            top("Pod", vec![("spec", shape_of::<api::PodSpec>()), ("status", shape_of::<api::PodStatus>())]),
         ]
     });
     &shapes[kind as usize]

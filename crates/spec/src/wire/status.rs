@@ -180,7 +180,7 @@ fn elements<'a>(object: &'a mut Json, key: &str) -> impl Iterator<Item = &'a mut
     object.get_mut(key).and_then(Json::as_array_mut).into_iter().flatten()
 }
 
-fn write_null(object: &mut Json, key: &str) {
+pub(super) fn write_null(object: &mut Json, key: &str) {
     if let Some(fields) = object.as_object_mut() {
         fields.entry(key).or_insert(Json::Null);
     }
