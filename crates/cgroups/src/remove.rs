@@ -61,6 +61,25 @@ impl Cgroup {
         }
     }
 
+    /// Removes the cgroup if nothing is in it, neither a process nor a cgroup. Returns whether it is gone. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Remove`] if the kernel refuses for another reason, such as `EACCES`.
+    #[doc(alias = "rmdir")]
+    pub fn remove_if_empty(&self) -> Result<bool> {
+        let removed = self.parent().map(|parent| rmdir(&parent, self));
+        match removed {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(Errno::EBUSY | Errno::ENOTEMPTY)) => Ok(false),
+            Ok(Err(errno)) => {
+                Err(Error::Remove { path: self.path().to_owned(), source: io::Error::from(errno) })
+            }
+            Err(error) if error.is_gone() => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes the child `name` as [`Cgroup::remove_tree`] does. It is success if there is none.
     ///
     /// # Errors
@@ -158,6 +177,17 @@ mod tests {
         assert!(!tree.path().exists());
         tree.remove_tree(soon()).unwrap();
         stand_in.cgroup.remove_child("tree", soon()).unwrap();
+    }
+
+    #[test]
+    fn only_an_empty_one_goes_without_force() {
+        let stand_in = StandIn::new(&[]);
+        let tree = stand_in.cgroup.ensure_child("tree").unwrap();
+        let below = tree.create_child("below").unwrap();
+        assert!(!tree.remove_if_empty().unwrap());
+        assert!(below.remove_if_empty().unwrap());
+        assert!(tree.remove_if_empty().unwrap());
+        assert!(tree.remove_if_empty().unwrap(), "twice is fine");
     }
 
     #[test]

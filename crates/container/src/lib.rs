@@ -32,6 +32,7 @@
 
 mod devices;
 mod error;
+mod exec;
 pub mod init;
 pub mod log;
 mod oom;

@@ -1,11 +1,12 @@
 //! The system calls that neither std nor nix has, or that the C library wraps in ways that a cloned child must not use.
 
-use std::ffi::{CStr, c_char, c_int, c_long, c_ulong};
+use std::ffi::{CStr, c_char, c_int, c_long, c_ulong, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use libc::sock_filter;
+use nix::errno::Errno;
 use podrun_sandbox::protocol::ExitStatus;
 
 fn done(result: c_long) -> io::Result<()> {
@@ -132,6 +133,12 @@ pub(crate) unsafe fn keep_only(stdio: [BorrowedFd<'_>; 3], report: OwnedFd) -> i
 
 /// Resets all signals to their default action and blocks none, as a program expects to be started.
 pub(crate) fn reset_signals() {
+    reset_signal_handlers();
+    unblock_signals();
+}
+
+/// Resets all signals to their default action.
+pub(crate) fn reset_signal_handlers() {
     // SAFETY: a plain struct for which zeroes are a value; SIG_DFL is zero.
     let default: libc::sigaction = unsafe { std::mem::zeroed() };
     for signal in 1..=64 {
@@ -139,33 +146,63 @@ pub(crate) fn reset_signals() {
         // signals that the C library keeps for itself.
         unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
     }
+}
+
+/// Blocks all signals that can be blocked, except for one.
+pub(crate) fn block_signals(except: Option<c_int>) {
+    // SAFETY: a plain struct for which zeroes are a value.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: writes to a live set.
+    unsafe { libc::sigfillset(&raw mut all) };
+    if let Some(signal) = except {
+        // SAFETY: writes to a live set.
+        unsafe { libc::sigdelset(&raw mut all, signal) };
+    }
+    // SAFETY: reads a live set; cannot fail with these arguments.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut()) };
+}
+
+/// Blocks no signal.
+pub(crate) fn unblock_signals() {
     // SAFETY: a plain struct for which zeroes are a value, the empty set.
     let none: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: reads a live set; cannot fail with these arguments.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
 }
 
-/// Executes a program. Returns only if that failed.
+/// Executes a program. Returns the error number, and only if that failed.
 ///
 /// # Safety
 ///
 /// Both arrays must be of pointers to live, NUL-terminated strings, and end with a null pointer.
-pub(crate) unsafe fn exec(path: &CStr, argv: &[*const c_char], envp: &[*const c_char]) -> io::Error {
+pub(crate) unsafe fn exec(path: &CStr, argv: &[*const c_char], envp: &[*const c_char]) -> i32 {
     // SAFETY: as promised by the caller.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    io::Error::last_os_error()
+    Errno::last_raw()
 }
 
 /// Reaps a child that has ended, if there is one, and tells its id and how it ended.
-///
+pub(crate) fn reap_any() -> io::Result<Option<(i32, ExitStatus)>> {
+    reap(libc::WNOHANG)
+}
+
+/// Waits for the end of a child, reaps it, and tells its id and how it ended. `ECHILD` if there is none.
+pub(crate) fn reap_next() -> io::Result<(i32, ExitStatus)> {
+    loop {
+        if let Some(ended) = reap(0)? {
+            return Ok(ended);
+        }
+    }
+}
+
 /// nix has waitid, but fails with `EINVAL` on a death by a real-time signal, after the child has been reaped: its end
 /// would be lost.
-pub(crate) fn reap_any() -> io::Result<Option<(i32, ExitStatus)>> {
+fn reap(flags: c_int) -> io::Result<Option<(i32, ExitStatus)>> {
     // SAFETY: siginfo_t is plain old data, for which zeroes are a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     loop {
         // SAFETY: writes to a live struct; the rest are numbers.
-        let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG) };
+        let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | flags) };
         match done(c_long::from(result)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => break result?,
@@ -180,6 +217,22 @@ pub(crate) fn reap_any() -> io::Result<Option<(i32, ExitStatus)>> {
         _ => ExitStatus::Signal(status),
     };
     Ok((pid != 0).then_some((pid, status)))
+}
+
+/// Returns whether a process is an unreaped child of this one.
+pub(crate) fn is_child(pid: i32) -> bool {
+    let Ok(pid) = libc::id_t::try_from(pid) else { return false };
+    // SAFETY: siginfo_t is plain old data, for which zeroes are a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: writes to a live struct; the rest are numbers.
+    unsafe { libc::waitid(libc::P_PID, pid, &raw mut info, flags) == 0 }
+}
+
+/// Sends a signal to a child that has not been reaped, whose number is therefore still its own.
+pub(crate) fn signal_child(pid: i32, signal: c_int) {
+    // SAFETY: takes numbers only. It could fail only for a child that is none.
+    unsafe { libc::syscall(libc::SYS_kill, pid, signal) };
 }
 
 /// Closes every descriptor and lets the kernel reap the children of this process until something kills it.
@@ -203,4 +256,82 @@ pub(crate) unsafe fn reap_for_ever() -> ! {
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: it has no preconditions.
     unsafe { libc::_exit(code) }
+}
+
+/// Which of the two returned from [`fork_sibling`].
+pub(crate) enum Forked {
+    /// The caller.
+    Parent,
+    /// The new process.
+    Child,
+}
+
+/// Makes a copy of this process that is a child of its parent. Returns twice.
+///
+/// By the older call: the system call filter knows no clone3.
+///
+/// # Safety
+///
+/// The process must have one thread. Both copies must leave by `_exit` or exec.
+pub(crate) unsafe fn fork_sibling() -> io::Result<Forked> {
+    let flags = c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM the child returns here on a copy of this memory, as after fork. The other arguments are
+    // zero, in whatever order the architecture takes them.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    done(pid).map(|()| if pid == 0 { Forked::Child } else { Forked::Parent })
+}
+
+/// Runs `child` with `argument` in a new process in the memory of this one, which is halted until the child has executed
+/// a program or has ended. Returns the id of the child.
+///
+/// # Safety
+///
+/// The process must have one thread. `child` must make system calls only, and leave nothing in memory that the caller
+/// does not expect to change.
+pub(crate) unsafe fn vfork(
+    child: extern "C" fn(*mut c_void) -> c_int,
+    argument: *mut c_void,
+) -> io::Result<i32> {
+    // More than the few calls need, an execve of a long path included; in units that keep it aligned.
+    let mut stack = vec![0_u128; 4096];
+    let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack is live memory that grows down from its end and outlives the child, for which this process waits.
+    let pid = unsafe { libc::clone(child, top, flags, argument) };
+    done(c_long::from(pid)).map(|()| pid)
+}
+
+/// Begins a new session, on the terminal of standard input if there is one. Returns the error number.
+pub(crate) fn new_session(on_terminal: bool) -> Result<(), i32> {
+    // SAFETY: it has no preconditions.
+    if unsafe { libc::setsid() } < 0 {
+        return Err(Errno::last_raw());
+    }
+    // SAFETY: takes numbers only.
+    if on_terminal && unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } < 0 {
+        return Err(Errno::last_raw());
+    }
+    Ok(())
+}
+
+/// Closes standard input, output and error.
+pub(crate) fn close_stdio() -> io::Result<()> {
+    // SAFETY: takes numbers only; std opens these again or fails when it uses them, and nothing here does.
+    done(unsafe { libc::syscall(libc::SYS_close_range, 0, 2, 0) })
+}
+
+/// Unlocks the terminal of a multiplexer, sets its size and opens it, without a path.
+pub(crate) fn open_terminal(master: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<OwnedFd> {
+    let (fd, unlock): (RawFd, c_int) = (master.as_raw_fd(), 0);
+    // SAFETY: the kernel reads a live int.
+    done(c_long::from(unsafe { libc::ioctl(fd, libc::TIOCSPTLCK, &raw const unlock) }))?;
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel reads a live struct.
+    done(c_long::from(unsafe { libc::ioctl(fd, libc::TIOCSWINSZ, &raw const size) }))?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: takes numbers only.
+    let terminal = unsafe { libc::ioctl(fd, libc::TIOCGPTPEER, flags) };
+    done(c_long::from(terminal))?;
+    // SAFETY: the kernel has just made this descriptor, which nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(terminal) })
 }

@@ -22,8 +22,8 @@ use crate::{InitProgram, Sandbox, SandboxError, cgroup, mount, path, remove};
 /// How long init may take for an answer. It answers within milliseconds; a machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Connections that wait while init is busy starting containers.
-const BACKLOG: i32 = 8;
+/// Connections that wait while init is busy starting containers: each command is one.
+const BACKLOG: i32 = 512;
 
 /// The mode of a tmpfs volume, and with a group the bits that the kubelet adds.
 const TMPFS_MODE: u32 = 0o1777;
@@ -338,19 +338,27 @@ fn listen_for(plan: &SandboxPlan) -> Result<OwnedFd, SandboxError> {
 
 /// Connects to the Pod's init; none if there is none.
 fn connect_to(plan: &SandboxPlan) -> Result<Option<OwnedFd>, SandboxError> {
-    let failed = |errno: Errno| SandboxError::Channel {
-        action: "connect to",
-        uid: plan.uid.clone(),
-        source: errno.into(),
-    };
-    let Ok(directory) = File::open(&plan.run_dir) else { return Ok(None) };
-    let socket = new_socket().map_err(failed)?;
-    let address = address(&directory).map_err(failed)?;
-    match connect(socket.as_raw_fd(), &address) {
-        Ok(()) => Ok(Some(socket)),
+    let Ok(directory) = open_run_dir(plan) else { return Ok(None) };
+    match connect_in(&directory) {
+        Ok(socket) => Ok(Some(socket)),
         Err(Errno::ENOENT | Errno::ECONNREFUSED) => Ok(None),
-        Err(errno) => Err(failed(errno)),
+        Err(errno) => {
+            let (action, uid) = ("connect to", plan.uid.clone());
+            Err(SandboxError::Channel { action, uid, source: errno.into() })
+        }
     }
+}
+
+/// Opens the directory of init's socket.
+pub(crate) fn open_run_dir(plan: &SandboxPlan) -> Result<File, SandboxError> {
+    File::open(&plan.run_dir).map_err(SandboxError::file("open", &plan.run_dir))
+}
+
+/// Connects to the init whose socket is in a directory.
+pub(crate) fn connect_in(directory: &File) -> nix::Result<OwnedFd> {
+    let socket = new_socket()?;
+    connect(socket.as_raw_fd(), &address(directory)?)?;
+    Ok(socket)
 }
 
 /// Waits until init has said something, closed the connection, or died.

@@ -68,6 +68,14 @@ pub enum SandboxError {
         /// The cause.
         source: io::Error,
     },
+    /// A namespace of the sandbox could not be opened.
+    #[error("open a namespace of pod {uid}")]
+    Namespace {
+        /// UID of the Pod.
+        uid: String,
+        /// The cause.
+        source: podrun_namespaces::Error,
+    },
     /// A cgroup could not be made, used or removed.
     #[error(transparent)]
     Cgroup(#[from] podrun_cgroups::Error),

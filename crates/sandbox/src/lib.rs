@@ -39,6 +39,7 @@
 mod cgroup;
 mod create;
 mod error;
+mod exec;
 pub mod init;
 pub mod mount;
 pub mod path;
@@ -52,6 +53,7 @@ pub mod volumes;
 
 pub use cgroup::apply_values;
 pub use error::SandboxError;
+pub use exec::{Exec, ExecEvent, Execs, Stdio};
 pub use program::InitProgram;
 pub use remove::{remove, remove_tree, stop};
 pub use sandbox::{Adopted, InitEvent, Prepared, Process, Sandbox};

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use podrun_cgroups::Cgroup;
-use podrun_namespaces::PidFd;
+use podrun_namespaces::{Kind, Namespace, PidFd};
 use podrun_plan::model::{ContainerSetup, SandboxPlan};
 
 use crate::protocol::{
@@ -118,6 +118,16 @@ impl Sandbox {
     /// Returns the Pod's cgroup.
     pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup
+    }
+
+    /// Opens the network namespace that the containers share: the Pod's own, or the host's.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Namespace`]: `ESRCH` if init has ended.
+    pub fn net_namespace(&self) -> Result<Namespace, SandboxError> {
+        Namespace::of_process(self.init.as_fd(), Kind::Net)
+            .map_err(|source| SandboxError::Namespace { uid: self.uid.clone(), source })
     }
 
     /// Returns the next event, or none if nothing has happened. Does not wait.

@@ -4,13 +4,16 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use podrun_cgroups::Cgroup;
 use podrun_namespaces::PidFd;
+use podrun_plan::model::{ContainerSetup, Owner};
 use podrun_sandbox::protocol::{
     ContainerRecord, ContainerState, Event, ExitStatus, Exited, LogError, LogLoss, START_ERROR_CODE,
     StartFailed, Started,
 };
 use podrun_spec::time::Timestamp;
 
+use crate::exec::Context;
 use crate::log::{Framer, LogFile, Stream};
 use crate::spawn::{Report, ReportReader, Spawned};
 
@@ -27,6 +30,8 @@ pub(super) enum Source {
     Report = 0,
     Stdout = 1,
     Stderr = 2,
+    /// Not a container's: the connection of a caller or a command.
+    Connection = 3,
 }
 
 impl Source {
@@ -35,6 +40,7 @@ impl Source {
             0 => Some(Self::Report),
             1 => Some(Self::Stdout),
             2 => Some(Self::Stderr),
+            3 => Some(Self::Connection),
             _ => None,
         }
     }
@@ -54,27 +60,38 @@ impl Output {
 
 pub(super) struct Container {
     pub(super) id: String,
+    pub(super) name: String,
     pub(super) serial: u64,
     /// None once it is reaped: the number may be another's.
     pub(super) pid: Option<i32>,
     pub(super) state: ContainerState,
     /// The supervisor has written its end down.
     pub(super) forgotten: bool,
+    /// Whose pid namespace it is in.
+    pub(super) pids: Owner,
     pidfd: Option<PidFd>,
+    /// None once it has ended: then it is another's to remove.
+    cgroup: Option<Cgroup>,
+    context: Option<Context>,
     report: Option<ReportReader>,
     outputs: Vec<Output>,
     log: Option<LogFile>,
 }
 
 impl Container {
-    pub(super) fn new(id: String, serial: u64, spawned: Spawned, log: OwnedFd) -> Self {
+    pub(super) fn new(setup: &ContainerSetup, serial: u64, spawned: Spawned, log: OwnedFd) -> Self {
         Self {
-            id,
+            id: setup.id.clone(),
+            name: setup.name.clone(),
             serial,
             pid: Some(spawned.pid),
             state: ContainerState::Starting,
             forgotten: false,
+            pids: setup.namespaces.pid,
             pidfd: Some(spawned.pidfd),
+            // Without it there are no commands beside its main process, and that is told when one is asked for.
+            cgroup: Cgroup::from_fd(spawned.cgroup, &setup.cgroup.path).ok(),
+            context: Some(Context::new(setup)),
             report: Some(ReportReader::new(spawned.report)),
             outputs: vec![
                 Output::new(spawned.stdout, Stream::Stdout),
@@ -88,11 +105,15 @@ impl Container {
     pub(super) fn failed(failed: StartFailed) -> Self {
         Self {
             id: failed.id.clone(),
+            name: String::new(),
             serial: 0,
             pid: None,
             state: ContainerState::StartFailed(failed),
             forgotten: false,
+            pids: Owner::Container,
             pidfd: None,
+            cgroup: None,
+            context: None,
             report: None,
             outputs: Vec::new(),
             log: None,
@@ -120,6 +141,15 @@ impl Container {
     /// Returns a descriptor of its process to send away.
     pub(super) fn share_process(&self) -> Option<OwnedFd> {
         self.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok()).map(OwnedFd::from)
+    }
+
+    /// Returns what a command beside the main process needs of it: what it was made with, itself, and where it is.
+    pub(super) fn place(&self) -> Option<(&Context, &PidFd, &Cgroup)> {
+        Some((self.context.as_ref()?, self.pidfd.as_ref()?, self.cgroup.as_ref()?))
+    }
+
+    pub(super) fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
     }
 
     /// Returns the descriptors to watch.
@@ -162,8 +192,11 @@ impl Container {
         let Some(report) = self.report.as_mut().and_then(ReportReader::read) else { return Vec::new() };
         self.report = None;
         match report {
-            Report::Ready { user, warnings } => {
+            Report::Ready { user, home, warnings } => {
                 let pid = self.pid.unwrap_or(0);
+                if let Some(context) = &mut self.context {
+                    context.runs_as(user.clone(), home);
+                }
                 let started = Started { id: self.id.clone(), pid, started_at: now, user, warnings };
                 self.state = ContainerState::Running(started.clone());
                 vec![Event::Started(started)]
@@ -195,6 +228,7 @@ impl Container {
         let mut events = self.read_report(now);
         self.pid = None;
         self.pidfd = None;
+        (self.cgroup, self.context) = (None, None);
         let ContainerState::Running(started) = &self.state else { return events };
         let started = started.clone();
         for index in 0..self.outputs.len() {

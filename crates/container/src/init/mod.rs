@@ -3,7 +3,9 @@
 //! It has one thread and one loop. It starts containers when the supervisor says so, reaps whatever ends, writes logs,
 //! and tells the supervisor, if there is one. It decides nothing.
 
+mod command;
 mod container;
+mod exec;
 mod outbox;
 
 use std::io;
@@ -23,8 +25,9 @@ use podrun_sandbox::protocol::{
 use podrun_spec::time::Timestamp;
 
 use crate::seccomp::FilterCache;
-use crate::spawn::{share_processes, spawn};
+use crate::spawn::{bear_children_beside, share_processes, spawn};
 use crate::sys;
+use command::{Caller, Command};
 use container::{Container, Source};
 use outbox::Outbox;
 
@@ -32,8 +35,11 @@ use outbox::Outbox;
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 const SUPERVISOR: u64 = 2;
-/// A container's source `s` is `serial * SOURCES + s`, with serials from 1.
+/// Source `s` of a container, a caller or a command is `serial * SOURCES + s`, with serials from 1.
 const SOURCES: u64 = 4;
+
+/// When to look again after commands that could not be killed yet.
+const SOON_MS: u8 = 1;
 
 /// Runs the init of a Pod until it is told to end, or fails to make the sandbox.
 ///
@@ -67,10 +73,15 @@ struct Init {
     ready: bool,
     ended: bool,
     containers: Vec<Container>,
+    /// Who has called and has not said yet what for.
+    callers: Vec<Caller>,
+    commands: Vec<Command>,
     serial: u64,
     filters: FilterCache,
     /// Process 1 of the pid namespace that the containers share, if they do.
-    reaper: Option<i32>,
+    reaper: Option<(i32, PidFd)>,
+    /// A /proc of this process's pid namespace, once it was needed.
+    proc: Option<OwnedFd>,
     buffer: Box<[u8]>,
 }
 
@@ -95,9 +106,12 @@ impl Init {
             ready: false,
             ended: false,
             containers: Vec::new(),
+            callers: Vec::new(),
+            commands: Vec::new(),
             serial: 0,
             filters: FilterCache::default(),
             reaper: None,
+            proc: None,
             buffer: vec![0; container::CHUNK].into_boxed_slice(),
         })
     }
@@ -105,7 +119,9 @@ impl Init {
     /// Waits for something to happen and handles it.
     fn step(&mut self) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); 16];
-        let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+        let doomed = self.commands.iter().any(Command::is_doomed);
+        let timeout = if doomed { EpollTimeout::from(SOON_MS) } else { EpollTimeout::NONE };
+        let count = match self.epoll.wait(&mut events, timeout) {
             Err(Errno::EINTR) => return Ok(()),
             count => count?,
         };
@@ -117,24 +133,14 @@ impl Init {
                     self.flush();
                     self.requests();
                 }
-                source => self.container_event(source / SOURCES, source % SOURCES),
+                source => self.event(source / SOURCES, source % SOURCES),
             }
+        }
+        if doomed {
+            self.kill_doomed();
         }
         self.flush();
         Ok(())
-    }
-
-    /// Takes the newest caller as the supervisor. What the one before was to be told is in the snapshot.
-    fn accept(&mut self) {
-        // A shortage of descriptors passes, and the caller waits; the Pod must not end for it.
-        while let Ok(Some(channel)) = self.listener.accept() {
-            // What the one before has asked for in its last moment is done.
-            self.requests();
-            self.hang_up();
-            let watched = self.epoll.add(channel.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, SUPERVISOR));
-            // One that is not heard is hung up on, and calls again.
-            self.supervisor = watched.is_ok().then_some(channel);
-        }
     }
 
     fn hang_up(&mut self) {
@@ -175,6 +181,7 @@ impl Init {
             Request::Start(request) => self.start(&request, fds),
             Request::Signal { id, signal } => self.signal(&id, signal),
             Request::Forget { id } => self.forget(&id),
+            Request::Exec(_) => self.refuse("exec", "a command has a connection of its own"),
             Request::Shutdown => {
                 if self.containers.iter().any(Container::is_alive) {
                     self.refuse("shutdown", "containers are running");
@@ -242,10 +249,14 @@ impl Init {
         let security = &request.setup.security;
         let filtered = security.seccomp && !security.privileged;
         let filter = filtered.then(|| self.filters.filter(security.capabilities));
+        if let Some((_, reaper)) = &self.reaper {
+            let entered = bear_children_beside(reaper);
+            crate::spawn::at(Stage::Clone, "enter the pid namespace of the containers", entered)?;
+        }
         // SAFETY: this is init, which has one thread.
         let (spawned, log) = unsafe { spawn(request, fds, filter) }?;
         self.serial += 1;
-        let container = Container::new(request.setup.id.clone(), self.serial, spawned, log);
+        let container = Container::new(&request.setup, self.serial, spawned, log);
         for (source, fd) in container.sources() {
             let data = self.serial * SOURCES + source as u64;
             if let Err(errno) = self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, data)) {
@@ -280,14 +291,17 @@ impl Init {
         self.containers.retain(|container| !container.forgotten || container.is_open());
     }
 
-    fn container_event(&mut self, serial: u64, source: u64) {
+    fn event(&mut self, serial: u64, source: u64) {
+        let Some(source) = Source::from_number(source) else { return };
+        if source == Source::Connection {
+            return self.connection_event(serial);
+        }
         let Some(index) = self.containers.iter().position(|container| container.serial == serial) else {
             return;
         };
-        let events = match Source::from_number(source) {
-            Some(Source::Report) => self.containers[index].read_report(now()),
-            Some(source) => self.containers[index].read_output(source, &mut self.buffer, now()),
-            None => Vec::new(),
+        let events = match source {
+            Source::Report => self.containers[index].read_report(now()),
+            source => self.containers[index].read_output(source, &mut self.buffer, now()),
         };
         self.send_all(index, events);
         if self.containers[index].forgotten {
@@ -300,15 +314,20 @@ impl Init {
         while self.signals.read_signal()?.is_some() {}
         // An error is ECHILD: there are no children at all.
         while let Ok(Some((pid, status))) = sys::reap_any() {
-            if self.reaper == Some(pid) {
+            if self.reaper.as_ref().is_some_and(|(reaper, _)| *reaper == pid) {
                 // With it the kernel has ended all containers, and there can be no more of them.
                 self.ended = true;
             }
             let ended = |container: &Container| container.pid == Some(pid);
-            let Some(index) = self.containers.iter().position(ended) else { continue };
+            let Some(index) = self.containers.iter().position(ended) else {
+                self.helper_ended(pid);
+                continue;
+            };
             let events = self.containers[index].ended(status, &mut self.buffer, now());
             self.send_all(index, events);
+            self.end_commands_of(self.containers[index].serial);
         }
+        self.drop_ended_commands();
         Ok(())
     }
 

@@ -2,10 +2,11 @@
 
 mod exec;
 mod mounts;
-mod process;
+pub(crate) mod process;
+pub(crate) mod program;
 mod reaper;
 mod report;
-mod security;
+pub(crate) mod security;
 pub(crate) mod user;
 
 use std::fs::File;
@@ -23,6 +24,7 @@ use podrun_plan::model::Owner;
 use podrun_sandbox::mount;
 use podrun_sandbox::protocol::{Failure, MountOrigin, Stage, StartRequest};
 
+pub(crate) use reaper::bear_children_beside;
 pub use reaper::share_processes;
 pub use report::{Report, ReportReader};
 
@@ -42,6 +44,8 @@ pub struct Spawned {
     pub stdout: OwnedFd,
     /// What it writes to standard error. Non-blocking.
     pub stderr: OwnedFd,
+    /// Directory of its cgroup.
+    pub cgroup: OwnedFd,
 }
 
 /// The descriptors that come with a [`StartRequest`].
@@ -98,7 +102,9 @@ pub unsafe fn spawn(
     let args = CloneArgs::new().namespaces(kinds).into_cgroup(fds.cgroup.as_fd());
     // SAFETY: the process has one thread, as the caller promises, and the child never leaves this block.
     match unsafe { clone3(&args) }.map_err(failed)? {
-        Cloned::Parent { pid, pidfd } => Ok((Spawned { pid, pidfd, report, stdout, stderr }, log)),
+        Cloned::Parent { pid, pidfd } => {
+            Ok((Spawned { pid, pidfd, report, stdout, stderr, cgroup: fds.cgroup }, log))
+        }
         Cloned::Child => become_container(request, &fds, filter, report_in, [stdout_in, stderr_in]),
     }
 }

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use nix::unistd::{fchdir, getcwd};
+use nix::unistd::{Uid, fchdir, fchown, getcwd};
 use podrun_plan::model::ContainerSetup;
 use podrun_sandbox::path::{self, Walk};
 use podrun_sandbox::protocol::{Failure, Stage};
@@ -19,7 +19,7 @@ use super::{at, failure, text};
 use crate::sys;
 
 /// Leaves the keyring of whoever started podrun.
-pub(super) fn new_keyring() -> io::Result<()> {
+pub(crate) fn new_keyring() -> io::Result<()> {
     match sys::join_new_session_keyring() {
         // A kernel without keyrings has none to leave.
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
@@ -29,7 +29,7 @@ pub(super) fn new_keyring() -> io::Result<()> {
 
 /// Sets the score by which the kernel picks a process to kill when memory runs out. Lowering it takes a capability that
 /// even root may lack; the container then runs with a worse chance, and that is told.
-pub(super) fn set_oom_score(
+pub(crate) fn set_oom_score(
     proc: BorrowedFd<'_>,
     score: i32,
     warnings: &mut Vec<String>,
@@ -48,7 +48,7 @@ pub(super) fn set_oom_score(
 }
 
 /// Sets resource limits. One above what the caller may grant stays at the most there can be, and that is told.
-pub(super) fn set_limits(limits: &[(String, u64, u64)], warnings: &mut Vec<String>) -> Result<(), Failure> {
+pub(crate) fn set_limits(limits: &[(String, u64, u64)], warnings: &mut Vec<String>) -> Result<(), Failure> {
     for (name, soft, hard) in limits {
         let what = || format!("set the limit {name}");
         let resource =
@@ -88,6 +88,13 @@ fn resource(name: &str) -> Option<i32> {
     i32::try_from(resource).ok()
 }
 
+/// Lets a user open its own outputs by name, as `/dev/stdout`: pipes belong to whoever has made them.
+pub(crate) fn give_outputs(outputs: [BorrowedFd<'_>; 2], uid: u32) -> Result<(), Failure> {
+    let give = |fd: BorrowedFd<'_>| fchown(fd, Some(Uid::from_raw(uid)), None).map_err(io::Error::from);
+    let given = outputs.into_iter().try_for_each(give);
+    at(Stage::Process, "give the outputs to the user", given)
+}
+
 /// Finds user and groups in the image.
 pub(super) fn find_user(root: BorrowedFd<'_>, setup: &ContainerSetup) -> Result<User, Failure> {
     let read =
@@ -101,13 +108,20 @@ pub(super) fn find_user(root: BorrowedFd<'_>, setup: &ContainerSetup) -> Result<
 }
 
 /// Enters the working directory, after making it where it is missing.
-///
+pub(super) fn enter_directory(root: BorrowedFd<'_>, cwd: &Path) -> Result<(), Failure> {
+    enter(cwd, || path::make_dir(root, cwd, Mode::from_bits_truncate(0o755)))
+}
+
+/// Enters the working directory of a container that has started.
+pub(crate) fn enter_existing_directory(root: BorrowedFd<'_>, cwd: &Path) -> Result<(), Failure> {
+    enter(cwd, || path::open(root, cwd, OFlag::O_PATH | OFlag::O_DIRECTORY, Walk::InRoot))
+}
+
 /// The walk cannot use a descriptor of this process (`/proc/self/fd/7`), which would be a way out of the container
 /// (CVE-2024-21626); as a second line the kernel is asked where we are.
-pub(super) fn enter_directory(root: BorrowedFd<'_>, cwd: &Path) -> Result<(), Failure> {
+fn enter(cwd: &Path, open: impl FnOnce() -> io::Result<OwnedFd>) -> Result<(), Failure> {
     let enter = || {
-        let directory = path::make_dir(root, cwd, Mode::from_bits_truncate(0o755))?;
-        fchdir(&directory)?;
+        fchdir(open()?)?;
         if getcwd()?.is_absolute() { Ok(()) } else { Err(Errno::EXDEV.into()) }
     };
     at(Stage::WorkingDir, &format!("enter the working directory {:?}", cwd.display().to_string()), enter())

@@ -24,7 +24,7 @@ use crate::sys;
 const ID: u32 = 65_535;
 
 /// Makes a pid namespace with a first process that reaps orphans. Every process that the caller clones from now on is
-/// in it; the caller is not. Returns the process's id as the caller sees it.
+/// in it; the caller is not. Returns the process and its id as the caller sees it.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ const ID: u32 = 65_535;
 /// # Safety
 ///
 /// The calling process must have one thread, and be the init of a sandbox that has been made.
-pub unsafe fn share_processes(filter: &Filter) -> Result<i32, Failure> {
+pub unsafe fn share_processes(filter: &Filter) -> Result<(i32, PidFd), Failure> {
     let failed = |error: io::Error| failure(Stage::Sandbox, "make the pid namespace", &error);
     let (report, report_in) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed(errno.into()))?;
     let args = CloneArgs::new().namespaces(Kinds::MNT | Kinds::PID);
@@ -48,12 +48,13 @@ pub unsafe fn share_processes(filter: &Filter) -> Result<i32, Failure> {
         Some(Report::Failed(failure)) => return Err(failure),
         None => return Err(failed(io::ErrorKind::WouldBlock.into())),
     }
-    enter(&pidfd).map_err(failed)?;
-    Ok(pid)
+    bear_children_beside(&pidfd).map_err(failed)?;
+    Ok((pid, pidfd))
 }
 
-fn enter(reaper: &PidFd) -> io::Result<()> {
-    Ok(setns(reaper, CloneFlags::CLONE_NEWPID)?)
+/// Puts the processes that the caller clones from now on into the pid namespace of a process.
+pub(crate) fn bear_children_beside(process: &PidFd) -> io::Result<()> {
+    Ok(setns(process, CloneFlags::CLONE_NEWPID)?)
 }
 
 /// Runs in the child. Its report is read to the end, which comes when it has closed everything.
@@ -62,7 +63,8 @@ fn become_reaper(filter: &Filter, report: OwnedFd) -> ! {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| prepare(filter)));
     match result {
         Ok(Ok(())) => {
-            report::write(&mut report, &Report::Ready { user: Identity::default(), warnings: Vec::new() });
+            let (user, home, warnings) = (Identity::default(), None, Vec::new());
+            report::write(&mut report, &Report::Ready { user, home, warnings });
             // SAFETY: nothing of this process runs any more.
             unsafe { sys::reap_for_ever() }
         }

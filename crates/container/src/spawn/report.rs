@@ -17,6 +17,8 @@ pub enum Report {
     Ready {
         /// Whom it runs as.
         user: Identity,
+        /// That user's home directory, if the image names one.
+        home: Option<String>,
         /// What could not be done, though it goes on.
         warnings: Vec<String>,
     },
@@ -81,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_last_report_counts_and_silence_is_a_failure() {
-        let ready = Report::Ready { user: Identity::default(), warnings: vec!["w".to_owned()] };
+        let ready = Report::Ready { user: Identity::default(), home: None, warnings: vec!["w".to_owned()] };
         let failed = Report::Failed(Failure {
             stage: Stage::Exec,
             errno: libc::ENOENT,
@@ -103,7 +105,7 @@ mod tests {
         let (read, write_end) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).expect("a pipe");
         let (mut reader, mut pipe) = (ReportReader::new(read), File::from(write_end));
         assert_eq!(reader.read(), None);
-        let ready = Report::Ready { user: Identity::default(), warnings: Vec::new() };
+        let ready = Report::Ready { user: Identity::default(), home: None, warnings: Vec::new() };
         write(&mut pipe, &ready);
         assert_eq!(reader.read(), None);
         drop(pipe);

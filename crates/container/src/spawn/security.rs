@@ -10,7 +10,7 @@ use crate::seccomp::Filter;
 use crate::sys;
 
 /// Becomes the container's user with the container's capabilities, behind its system call filter.
-pub(super) fn confine(plan: &SecurityPlan, user: &Identity, filter: Option<&Filter>) -> Result<(), Failure> {
+pub(crate) fn confine(plan: &SecurityPlan, user: &Identity, filter: Option<&Filter>) -> Result<(), Failure> {
     let stage = |what: &str, result: io::Result<()>| at(Stage::Security, what, result);
     // A capability that we lack ourselves cannot be given on.
     let permitted = at(Stage::Security, "read capabilities", sys::permitted_capabilities())?;

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod common;
+mod exec;
 mod hostile;
 mod isolation;
 mod lifecycle;

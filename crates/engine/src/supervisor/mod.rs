@@ -13,6 +13,8 @@
 
 mod async_fd;
 mod carry_out;
+#[expect(dead_code, reason = "probes and hooks are about to use it")]
+mod exec;
 mod lock;
 mod look_ahead;
 mod server;

@@ -1,17 +1,20 @@
 //! What a supervisor and a Pod's init say to each other.
 //!
-//! One message is one packet of a `SOCK_SEQPACKET` socket: JSON, and descriptors beside it. Init listens; the newest
-//! connection is the one it talks to, so that a new supervisor takes over from one that died or hangs. Nothing is lost
-//! between two supervisors: what init knows is in the [`Snapshot`] that answers [`Request::Hello`], and the record of
-//! an end is kept until [`Request::Forget`].
+//! One message is one packet of a `SOCK_SEQPACKET` socket: JSON, and descriptors beside it. Init listens. The first
+//! message of a connection tells what it is for. With [`Request::Setup`] or [`Request::Hello`] it is the supervisor's, and
+//! the newest one of those is the one init talks to, so that a new supervisor takes over from one that died or hangs.
+//! Nothing is lost between two supervisors: what init knows is in the [`Snapshot`] that answers [`Request::Hello`], and
+//! the record of an end is kept until [`Request::Forget`]. With [`Request::Exec`] it belongs to one command.
 
 mod channel;
+mod exec;
 
 use podrun_plan::model::ContainerSetup;
 use podrun_spec::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use channel::{Channel, MAX_FDS, Packet, encode};
+pub use exec::{ExecAnswer, ExecOrder, ExecReport, ExecRequest, ExecTarget, TerminalSize};
 
 /// The descriptor at which init finds its listening socket.
 pub const LISTENER_FD: i32 = 3;
@@ -40,6 +43,8 @@ pub enum Request {
     },
     /// Exit. Refused with [`Event::Refused`] while containers run.
     Shutdown,
+    /// Run a command in a container, on a connection of its own: see [`ExecRequest`].
+    Exec(ExecRequest),
 }
 
 /// What init does before anything runs.

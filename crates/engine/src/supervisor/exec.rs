@@ -1,0 +1,135 @@
+//! Commands of probes and hooks: started by the Pod's init, which is the parent of its containers.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use podrun_namespaces::ExitStatus;
+use podrun_probes::exec::{Process, Spawner};
+use podrun_probes::{Error, Result};
+use podrun_sandbox::protocol::{self, ExecTarget};
+use podrun_sandbox::{Exec, ExecEvent, Execs, Stdio};
+use tokio::io::unix::AsyncFd;
+
+use super::async_fd::readable;
+use crate::error::chain;
+
+/// How long a caller waits for the end of what was killed: a verdict must not wait for a process that cannot die.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Starts commands in one attempt of a container.
+///
+/// Each command has a connection to init of its own, so that this knows nothing of the supervisor's, and goes on when
+/// that is made anew.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerSpawner {
+    execs: Arc<Execs>,
+    id: String,
+}
+
+impl ContainerSpawner {
+    /// Returns a spawner for the attempt with this id, `<uid>_<name>_<attempt>`.
+    pub(crate) fn new(execs: Arc<Execs>, id: String) -> Self {
+        Self { execs, id }
+    }
+}
+
+impl Spawner for ContainerSpawner {
+    type Process = ContainerProcess;
+
+    async fn spawn(&self, command: &[String], output: OwnedFd) -> Result<ContainerProcess> {
+        let stdio = Stdio::Pipes { stdin: None, stdout: output.as_fd(), stderr: output.as_fd() };
+        let exec = self.execs.start(ExecTarget::Id(self.id.clone()), command, &stdio);
+        let exec = exec.map_err(|error| Error::Spawner { message: chain(&error) })?;
+        // Init and the command have copies: whoever reads waits for theirs.
+        drop(output);
+        let events = readable(exec.events()).map_err(|source| Error::Watch { source })?;
+        let mut process = ContainerProcess { exec, events, status: None, gone: false };
+        match process.next().await? {
+            ExecEvent::Started => Ok(process),
+            ExecEvent::Failed(failure) => Err(Error::Spawner { message: failure.message }),
+            ExecEvent::Exited(_) | ExecEvent::Gone => {
+                Err(Error::Spawner { message: format!("container {} has ended", self.id) })
+            }
+        }
+    }
+}
+
+/// A command in a container. Dropped, it is killed by init, as when this process dies.
+#[derive(Debug)]
+pub(crate) struct ContainerProcess {
+    exec: Exec,
+    events: AsyncFd<OwnedFd>,
+    status: Option<ExitStatus>,
+    gone: bool,
+}
+
+impl ContainerProcess {
+    /// Waits for the next event, and keeps what has to be known later.
+    async fn next(&mut self) -> Result<ExecEvent> {
+        loop {
+            let received = self.exec.recv().map_err(|error| Error::Spawner { message: chain(&error) })?;
+            if let Some(event) = received {
+                match &event {
+                    ExecEvent::Exited(status) => self.status = Some(status_of(*status)),
+                    ExecEvent::Gone => self.gone = true,
+                    ExecEvent::Started | ExecEvent::Failed(_) => {}
+                }
+                return Ok(event);
+            }
+            let ready = self.events.readable().await;
+            ready.map_err(|source| Error::Watch { source })?.clear_ready();
+        }
+    }
+}
+
+impl Process for ContainerProcess {
+    async fn wait(&mut self) -> Result<ExitStatus> {
+        loop {
+            match (self.status, self.gone) {
+                (Some(status), _) => return Ok(status),
+                // Whoever could have told was killed too, with the container.
+                (None, true) => {
+                    return Ok(ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false });
+                }
+                (None, false) => drop(self.next().await?),
+            }
+        }
+    }
+
+    async fn finish(mut self) -> Result<()> {
+        // Nothing is left in most cases, and that is told at the same time as the end.
+        while !self.gone {
+            match self.exec.recv().map_err(|error| Error::Spawner { message: chain(&error) })? {
+                Some(event) => self.gone = event == ExecEvent::Gone,
+                None => break,
+            }
+        }
+        if self.gone {
+            return Ok(());
+        }
+        match self.exec.kill() {
+            // ENOTCONN: init has closed the connection, because nothing is left.
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => {
+                return Err(Error::Spawner { message: chain(&error) });
+            }
+            _ => {}
+        }
+        let end = async {
+            while !self.gone {
+                self.next().await?;
+            }
+            Ok(())
+        };
+        // Init goes on with it.
+        tokio::time::timeout(PATIENCE, end).await.unwrap_or(Err(Error::StillAlive))
+    }
+}
+
+fn status_of(status: protocol::ExitStatus) -> ExitStatus {
+    match status {
+        protocol::ExitStatus::Code(code) => ExitStatus::Exited(code),
+        protocol::ExitStatus::Signal(signal) => ExitStatus::Signaled { signal, core_dumped: false },
+    }
+}
