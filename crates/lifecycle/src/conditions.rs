@@ -109,7 +109,7 @@ fn initialized(facts: &Facts<'_>) -> Finding {
         return Finding::because(true, "PodCompleted");
     }
     if facts.was_initialized
-        || facts.seen.iter().any(|seen| seen.kind == ContainerKind::Regular && seen.has_run())
+        || facts.seen.iter().any(|seen| seen.kind == ContainerKind::Regular && seen.has_begun())
     {
         return Finding::plain(true);
     }

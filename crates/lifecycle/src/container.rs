@@ -52,6 +52,8 @@ pub(crate) struct Record {
     pub(crate) stop: Option<Stop>,
     /// A probe had it killed: it runs again whatever its exit code.
     pub(crate) comes_back: bool,
+    /// It was killed to be started again and need not wait for that.
+    pub(crate) is_restart_due: bool,
     /// The Pod has ended while it waited: it is reported as lost.
     pub(crate) is_lost: bool,
 }
@@ -98,6 +100,7 @@ pub(crate) struct Past {
     pub(crate) image_id: String,
     pub(crate) user: Option<UserStatus>,
     pub(crate) terminated: Terminated,
+    pub(crate) finished_boot: Option<Duration>,
 }
 
 impl Record {
@@ -133,10 +136,11 @@ impl Record {
 
     /// Makes `run` the newest one.
     pub(crate) fn begin(&mut self, run: Run) {
-        if let Some(Run { attempt, image_id, user, state: RunState::Ended { terminated, .. }, .. }) =
-            self.run.take()
+        if let Some(Run { attempt, image_id, user, state, .. }) = self.run.take()
+            && let RunState::Ended { terminated, finished_boot } = state
         {
-            self.previous = Some(Past { attempt: Some(attempt), image_id, user, terminated });
+            let (attempt, finished_boot) = (Some(attempt), Some(finished_boot));
+            self.previous = Some(Past { attempt, image_id, user, terminated, finished_boot });
         }
         self.next_attempt = run.attempt + 1;
         self.is_current = true;
@@ -147,6 +151,7 @@ impl Record {
         self.hook_error = None;
         self.stop = None;
         self.comes_back = false;
+        self.is_restart_due = false;
         self.run = Some(run);
     }
 

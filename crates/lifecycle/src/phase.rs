@@ -13,9 +13,9 @@ pub(crate) struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// Returns whether it runs or has ever run.
-    pub(crate) const fn has_run(&self) -> bool {
-        !matches!(self.status.state, ContainerState::Waiting { .. }) || self.status.last_state.is_some()
+    /// Returns whether it runs or has run, and does not wait for another run.
+    pub(crate) const fn has_begun(&self) -> bool {
+        !matches!(self.status.state, ContainerState::Waiting { .. })
     }
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn phase(containers: &[Seen<'_>], no_more_starts: bool) -> Phase {
         }
     }
     let mut regular = containers.iter().filter(|seen| seen.kind == ContainerKind::Regular);
-    let held_by_sidecar = count.pending_sidecars > 0 && !regular.any(Seen::has_run);
+    let held_by_sidecar = count.pending_sidecars > 0 && !regular.any(Seen::has_begun);
 
     if count.pending_init > 0 || held_by_sidecar || count.waiting > 0 {
         Phase::Pending
@@ -196,12 +196,12 @@ mod tests {
             (Never, "", "0 1", Phase::Failed),
             (Never, "", "1 r", Phase::Running),
             (Never, "", "b1", Phase::Failed),
-            // A sidecar that has not come up keeps the Pod Pending until a regular container has run.
+            // A sidecar that has not come up keeps the Pod Pending until a regular container has begun.
             (Always, "sw", "w", Phase::Pending),
             (Always, "su", "w", Phase::Pending),
             (Always, "sr", "w", Phase::Pending),
             (Always, "su", "r", Phase::Running),
-            (Always, "su", "b1", Phase::Running),
+            (Always, "su", "b1", Phase::Pending),
             (Always, "sb1", "r", Phase::Running),
             (Always, "sw", "r", Phase::Pending),
             (Always, "s1 w", "w", Phase::Pending),

@@ -72,6 +72,18 @@ impl Step<'_> {
         self.begin_stop(container, Cause::Probe, grace, text);
     }
 
+    /// Decides whether a container that a probe has had killed is started again without a wait.
+    ///
+    /// The kubelet kills it and starts it again in one go, so the run that its back-off knows of is still the one before: as
+    /// long as a run lasts longer than the back-off, nothing is waited for.
+    pub(crate) fn plan_restart_after_probe(&mut self, container: usize) {
+        let now = self.now.boot;
+        let record = &mut self.state.containers[container];
+        let before = record.previous.as_ref().and_then(|past| past.finished_boot);
+        let is_free = before.and_then(|event| record.backoff.until(event, now)).is_none();
+        record.is_restart_due = record.comes_back && is_free;
+    }
+
     /// Returns whether a regular container other than this one runs on or is to be started.
     fn is_anything_left_beside(&self, container: usize) -> bool {
         self.pod.regular().filter(|&c| c != container).any(|c| {

@@ -34,7 +34,8 @@ impl Step<'_> {
     /// Begins to restart all containers if that follows from the end of this one.
     pub(crate) fn check_restart_all(&mut self, container: usize) {
         let record = &self.state.containers[container];
-        let Some(end) = record.ended().filter(|_| self.state.stage == Stage::Running) else { return };
+        let is_decided = record.comes_back || self.state.stage != Stage::Running;
+        let Some(end) = record.ended().filter(|_| !is_decided) else { return };
         if next(self.pod, &self.pod.containers[container], end) != Next::RestartAll {
             return;
         }
@@ -81,11 +82,18 @@ impl Step<'_> {
                 finished_at: None,
                 container_id: String::new(),
             };
-            record.previous = Some(Past { attempt: None, image_id: String::new(), user: None, terminated });
+            record.previous = Some(Past {
+                attempt: None,
+                image_id: String::new(),
+                user: None,
+                terminated,
+                finished_boot: None,
+            });
             record.waiting = Some(Waiting { reason: REASON.to_owned(), message: Some(MESSAGE.to_owned()) });
             record.outcome_shown = true;
             record.is_current = false;
             record.comes_back = false;
+            record.is_restart_due = false;
             record.retry_at = None;
         }
     }

@@ -108,6 +108,7 @@ impl Step<'_> {
         };
         self.end_pre_stop(container);
         self.end_run(container, terminated, at);
+        self.plan_restart_after_probe(container);
         self.container_of_hook_ended(container);
         self.check_restart_all(container);
     }

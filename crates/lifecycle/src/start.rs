@@ -65,7 +65,8 @@ fn wait(pod: &PodFacts, state: &State, container: usize) -> Option<Wait> {
     if let Some(at) = record.retry_at.filter(|at| *at > now) {
         return Some(Wait::Error(at));
     }
-    if let Some(at) = record.finished_boot().and_then(|finished| record.backoff.until(finished, now)) {
+    let finished = record.finished_boot().filter(|_| !record.is_restart_due);
+    if let Some(at) = finished.and_then(|finished| record.backoff.until(finished, now)) {
         return Some(Wait::Crash(at));
     }
     let failed = state.images.get(&pod.containers[container].image)?;
@@ -168,9 +169,12 @@ impl Step<'_> {
     fn begin_start(&mut self, container: usize) {
         let now = self.now.boot;
         let record = &mut self.state.containers[container];
-        if let Some(finished) = record.finished_boot() {
+        let before = record.previous.as_ref().and_then(|past| past.finished_boot);
+        let finished = if record.is_restart_due { before } else { record.finished_boot() };
+        if let Some(finished) = finished {
             record.backoff.lengthen(finished, now);
         }
+        record.is_restart_due = false;
         record.retry_at = None;
         self.state.cursor = container + 1;
         // With `Always` the registry is asked for certain; otherwise the engine says so when it does.

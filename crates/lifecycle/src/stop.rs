@@ -31,7 +31,7 @@ impl Step<'_> {
         if first && self.state.stage == Stage::Finished {
             self.actions.push(Action::Finish { remove: true });
         }
-        if first {
+        if first && !self.state.closed {
             // The kubelet's statuses lose the waiting reasons at this point.
             self.state.containers.iter_mut().for_each(|r| r.waiting = None);
         }

@@ -13,44 +13,16 @@ pub(super) fn containers(status: &Value) -> Vec<&Value> {
 /// Keeps what is compared of v1 PodStatus values; container ids are numbered in the order of their appearance.
 pub(super) fn normal(statuses: &[Value]) -> Vec<Value> {
     let mut ids: Vec<String> = Vec::new();
-    let mut id = |value: &Value| match value.as_str() {
-        None | Some("") => Value::Null,
-        Some(text) => {
-            let place = ids.iter().position(|i| i == text).unwrap_or_else(|| {
-                ids.push(text.to_owned());
-                ids.len() - 1
-            });
-            json!(place)
-        }
-    };
-    let mut state = |state: &Value| {
-        let mut found = Map::new();
-        if let Some(waiting) = state.get("waiting") {
-            found.insert("waiting".to_owned(), json!([waiting["reason"], waiting["message"]]));
-        }
-        if state.get("running").is_some() {
-            found.insert("running".to_owned(), json!({}));
-        }
-        if let Some(end) = state.get("terminated") {
-            let id = id(&end["containerID"]);
-            let finished = end["finishedAt"].is_string();
-            found.insert(
-                "terminated".to_owned(),
-                json!([end["exitCode"], end["reason"], end["message"], id, finished]),
-            );
-        }
-        Value::Object(found)
-    };
     let mut container = |c: &Value| {
         let mounts = c["volumeMounts"].as_array().cloned().unwrap_or_default();
         let mounts: Vec<_> = mounts.iter().map(|m| json!([m["name"], m["mountPath"]])).collect();
         // The predecessor comes first, so that ids are numbered by age.
-        let last = state(&c["lastState"]);
+        let last = state(&c["lastState"], &mut ids);
+        let id = number(&c["containerID"], &mut ids);
         json!({
-            "name": c["name"], "lastState": last, "state": state(&c["state"]), "ready": c["ready"],
-            "started": c["started"], "restartCount": c["restartCount"], "image": c["image"],
-            "imageID": c["imageID"].as_str().is_some_and(|i| !i.is_empty()), "user": c.get("user"),
-            "created": c["containerID"].as_str().is_some_and(|i| !i.is_empty()), "mounts": mounts,
+            "name": c["name"], "lastState": last, "id": id, "state": state(&c["state"], &mut ids),
+            "ready": c["ready"], "started": c["started"], "restartCount": c["restartCount"], "image": c["image"],
+            "imageID": c["imageID"].as_str().is_some_and(|i| !i.is_empty()), "user": c.get("user"), "mounts": mounts,
         })
     };
     let mut list = |status: &Value, key: &str| {
@@ -66,7 +38,7 @@ pub(super) fn normal(statuses: &[Value]) -> Vec<Value> {
             })
             .collect();
         json!({
-            "phase": status["phase"], "qosClass": status["qosClass"], "conditions": conditions,
+            "phase": status["phase"], "reason": status["reason"], "message": status["message"], "qosClass": status["qosClass"], "conditions": conditions,
             "observedGeneration": status["observedGeneration"].is_i64(),
             "startTime": status["startTime"].is_string(),
             "initContainerStatuses": list(status, "initContainerStatuses"),
@@ -74,6 +46,36 @@ pub(super) fn normal(statuses: &[Value]) -> Vec<Value> {
         })
     };
     statuses.iter().map(&mut one).collect()
+}
+
+/// Returns the number of a container id, none where there is none.
+fn number(id: &Value, ids: &mut Vec<String>) -> Value {
+    match id.as_str() {
+        None | Some("") => Value::Null,
+        Some(text) => json!(ids.iter().position(|i| i == text).unwrap_or_else(|| {
+            ids.push(text.to_owned());
+            ids.len() - 1
+        })),
+    }
+}
+
+fn state(state: &Value, ids: &mut Vec<String>) -> Value {
+    let mut found = Map::new();
+    if let Some(waiting) = state.get("waiting") {
+        found.insert("waiting".to_owned(), json!([waiting["reason"], waiting["message"]]));
+    }
+    if state.get("running").is_some() {
+        found.insert("running".to_owned(), json!({}));
+    }
+    if let Some(end) = state.get("terminated") {
+        let id = number(&end["containerID"], ids);
+        let finished = end["finishedAt"].is_string();
+        found.insert(
+            "terminated".to_owned(),
+            json!([end["exitCode"], end["reason"], end["message"], id, finished]),
+        );
+    }
+    Value::Object(found)
 }
 
 /// Returns an event in comparable form.
@@ -92,6 +94,8 @@ pub(super) fn wire(status: &PodStatus) -> Value {
     let list = |list: &[ContainerStatus]| list.iter().map(container).collect::<Vec<_>>();
     json!({
         "phase": status.phase.as_str(),
+        "reason": status.reason,
+        "message": status.message,
         "qosClass": format!("{:?}", status.qos_class),
         "conditions": status.conditions.iter().map(condition).collect::<Vec<_>>(),
         "observedGeneration": status.observed_generation,
