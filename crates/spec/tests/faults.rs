@@ -124,6 +124,7 @@ fn what_is_valid_but_not_done_is_refused_by_name() {
         ("livenessProbe: {grpc: {port: 80, mode: TLS}}", "livenessProbe.grpc.mode"),
         ("tty: true", "tty"),
         ("stdin: true", "stdin"),
+        ("ports: [{containerPort: 80, hostPort: 80, hostIP: x}]", "ports[0].hostIP"),
         ("securityContext: {procMount: Unmasked}", "securityContext.procMount"),
         ("securityContext: {capabilities: {add: [NET_ADMIM]}}", "securityContext.capabilities.add"),
         ("resources: {limits: {ephemeral-storage: 1Gi}}", "resources.limits[ephemeral-storage]"),

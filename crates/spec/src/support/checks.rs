@@ -3,6 +3,8 @@
 //! Each check sees a value that is valid in the API and returns what podrun does not do: a message, and the key where
 //! the field is a map.
 
+use std::net::IpAddr;
+
 use serde_json::Value as Json;
 
 use super::{Facts, landing};
@@ -83,10 +85,16 @@ pub(super) fn host_port(facts: &Facts, value: &Json) -> Refusals {
     })
 }
 
+/// An API server takes any text, which nothing could listen on.
 pub(super) fn host_ip(facts: &Facts, value: &Json) -> Refusals {
-    only_if(landing::HOST_PORTS || facts.host_network || text(value).is_empty(), || {
-        "without hostNetwork".to_owned()
-    })
+    let address = text(value);
+    if facts.host_network || address.is_empty() {
+        return Vec::new();
+    }
+    only_if(address.parse::<IpAddr>().is_ok(), || format!("value {address:?}"))
+        .into_iter()
+        .chain(only_if(landing::HOST_PORTS, || "without hostNetwork".to_owned()))
+        .collect()
 }
 
 pub(super) fn field_path(_: &Facts, value: &Json) -> Refusals {

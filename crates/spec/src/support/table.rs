@@ -197,7 +197,7 @@ pub(crate) const TABLE: &[Row] = &[
         landing::HOST_PORTS,
         "ContainerPort",
         "hostIP",
-        "says nothing with `hostNetwork`",
+        "an address of the machine; says nothing with `hostNetwork`",
         "with `hostNetwork` only, where it says nothing",
         checks::host_ip,
     ),
