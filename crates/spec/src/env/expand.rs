@@ -199,6 +199,17 @@ mod tests {
     }
 
     #[test]
+    fn commands_of_probes_see_the_text_of_variables() {
+        let value = |name: &str, text: &str| EnvVar {
+            name: name.to_owned(),
+            source: EnvSource::Value(text.to_owned()),
+        };
+        let env = [value("A", "1"), value("B", "$(A)"), value("A", "2")];
+        let command = ["$(A)", "$(B)", "$$(A)"].map(str::to_owned);
+        assert_eq!(expand_probe_command(&command, &env), ["2", "$(A)", "$(A)"]);
+    }
+
+    #[test]
     fn sub_paths_need_all_variables_and_stay_inside() {
         let ok = |text: &str| expand_sub_path(text, &env());
         assert_eq!(ok("logs/$(A)"), Ok("logs/1".to_owned()));

@@ -96,3 +96,74 @@ fn field(one: &api::NodeSelectorRequirement, path: &Path, causes: &mut Vec<Cause
 fn no_operator(operator: &str, path: &Path) -> Cause {
     Cause::invalid(&path.child("operator"), operator, "not a valid selector operator")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    fn causes(selector: &Json, affinity: &Json) -> Vec<String> {
+        let spec =
+            json!({"containers": [], "nodeSelector": selector, "affinity": {"nodeAffinity": affinity}});
+        let spec: api::PodSpec = serde_json::from_value(spec).unwrap();
+        let mut causes = Vec::new();
+        nodes(&spec, &Path::new("spec"), &mut causes);
+        let prefix = "spec.affinity.nodeAffinity.";
+        let line =
+            |cause: &Cause| format!("{}: {}", cause.path.to_string().replace(prefix, ""), cause.message);
+        causes.iter().map(line).collect()
+    }
+
+    #[test]
+    fn fields_are_compared_with_one_name() {
+        let field = |key: &str, operator: &str, values: &[&str]| {
+            let one = json!({"key": key, "operator": operator, "values": values});
+            let terms = json!([{"matchFields": [one]}]);
+            causes(
+                &json!({}),
+                &json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}),
+            )
+        };
+        let at = "requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchFields[0]";
+        assert!(field("metadata.name", "In", &["a"]).is_empty());
+        assert!(field("metadata.name", "NotIn", &["a"]).is_empty());
+        let one = "Required value: must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+        assert_eq!(field("metadata.name", "In", &["a", "b"]), [format!("{at}.values: {one}")]);
+        assert_eq!(
+            field("metadata.name", "Exists", &[]),
+            [format!("{at}.operator: Invalid value: \"Exists\": not a valid selector operator")]
+        );
+        assert_eq!(
+            field("metadata.uid", "In", &["a"]),
+            [format!("{at}.key: Invalid value: \"metadata.uid\": not a valid field selector key")]
+        );
+        assert_eq!(field("metadata.name", "In", &["A"]).len(), 1);
+    }
+
+    #[test]
+    fn terms_are_there_and_preferences_have_a_weight() {
+        assert_eq!(
+            causes(
+                &json!({}),
+                &json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}})
+            ),
+            [
+                "requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one \
+                 node selector term"
+            ]
+        );
+        let expression = json!({"key": "a", "operator": "In", "values": ["not a value!"]});
+        let preferred = json!([{"weight": 101, "preference": {"matchExpressions": [expression]}}]);
+        assert_eq!(
+            causes(
+                &json!({"a": "b"}),
+                &json!({"preferredDuringSchedulingIgnoredDuringExecution": preferred})
+            ),
+            [
+                "preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 101: must be in the range \
+                 1-100"
+            ]
+        );
+    }
+}
