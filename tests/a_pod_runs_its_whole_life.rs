@@ -88,6 +88,10 @@ fn an_ended_pod_can_be_looked_at_until_it_is_deleted() {
 
     let yaml = podrun.podrun(&["get", "pod", "life", "-o", "yaml"]).ok();
     assert!(yaml.contains("\nkind: Pod\n") && yaml.contains("phase: Succeeded"), "{yaml}");
+    let strict =
+        podrun_spec::decode_strict("get -o yaml", &yaml).unwrap_or_else(|faults| panic!("{faults}\n{yaml}"));
+    assert_eq!(strict.to_json(), json, "YAML and JSON say the same, and a strict decoder loses nothing");
+    assert!(json["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty()), "{json:#}");
     let description = podrun.podrun(&["describe", "pod", "life"]).ok();
     for text in ["Name:", "Succeeded", "setup", "second", "Exit Code:", "Events:", "Started"] {
         assert!(description.contains(text), "{text} is missing in\n{description}");

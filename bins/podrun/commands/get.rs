@@ -83,10 +83,13 @@ pub(crate) fn pod_document(view: &PodView) -> Value {
     let meta = &view.pod.meta;
     let deletion =
         view.published.deletion.map(|d| (d.at, i64::try_from(d.grace_seconds).unwrap_or(i64::MAX)));
-    view.wire
-        .with_metadata(&meta.uid, view.created, meta.generation, deletion)
-        .with_status(&view.published.status)
-        .to_json()
+    let status = &view.published.status;
+    let wire =
+        view.wire.with_metadata(&meta.uid, view.created, meta.generation, deletion).with_status(status);
+    // As on a cluster, a Pod names its node once it has a place there.
+    let placed =
+        status.conditions.iter().any(|condition| condition.kind == "PodScheduled" && condition.status);
+    if placed { wire.with_node_name(&view.options.node_name).to_json() } else { wire.to_json() }
 }
 
 fn document(views: &[PodView], single: bool) -> Value {
