@@ -16,6 +16,7 @@ use crate::output;
   podrun run -d pod.yaml             run a Pod in the background
   podrun get pods                    list Pods
   podrun logs web -c nginx -f        follow a container's log
+  podrun exec -it web -- sh          run a command in a container
   podrun delete pod web              end a Pod and remove everything of it")]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Describe(DescribeArgs),
     /// Print the log of a container.
     Logs(LogsArgs),
+    /// Run a command in a container.
+    Exec(ExecArgs),
     /// End Pods and remove everything of them.
     Delete(DeleteArgs),
     /// Print what would be done for a manifest. Needs no root.
@@ -215,6 +218,35 @@ pub(crate) struct LogsArgs {
     /// Put Pod and container before each line.
     #[arg(long)]
     pub(crate) prefix: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code: that of the command, 128 + n for signal n; 126 if it cannot be executed, 127 if it is not there;
+125 where podrun or the host failed.
+
+What the command leaves running in the background lives as long as the container. If podrun is killed, the command
+is killed with everything that it has started."
+)]
+pub(crate) struct ExecArgs {
+    /// `NAME` or `NAME/CONTAINER`.
+    #[arg(value_name = "POD")]
+    pub(crate) pod: String,
+    /// The container, if the Pod has several.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) container: Option<String>,
+    /// Pass standard input on to the command.
+    #[arg(short = 'i', long)]
+    pub(crate) stdin: bool,
+    /// Run the command on a terminal. Needs -i.
+    #[arg(short = 't', long)]
+    pub(crate) tty: bool,
+    /// Print nothing of podrun's own.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The command and its arguments. No shell is involved.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -415,7 +447,27 @@ pub(crate) struct CompletionArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
+
+    #[test]
+    fn a_command_keeps_its_own_options() {
+        for line in [
+            "exec -it web -c app -- sh -c -x",
+            "exec web -c app -i -t -- sh -c -x",
+            "exec -c app -ti web -- sh -c -x",
+            "exec -it -c app web sh -c -x",
+        ] {
+            let cli = super::Cli::parse_from(std::iter::once("podrun").chain(line.split(' ')));
+            let super::Command::Exec(args) = cli.command else { panic!("{line}") };
+            assert_eq!((args.pod.as_str(), args.container.as_deref()), ("web", Some("app")), "{line}");
+            assert_eq!(
+                (args.stdin, args.tty, args.command),
+                (true, true, vec!["sh".into(), "-c".into(), "-x".into()]),
+                "{line}"
+            );
+        }
+        assert!(super::Cli::try_parse_from(["podrun", "exec", "web"]).is_err());
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -14,6 +14,9 @@ use crate::report::{self, CommandError};
 /// Name of the init program, which is installed beside this one.
 const INIT: &str = "podrun-init";
 
+/// Annotation that names the container to take where none is named.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
 /// Returns the engine of the state directories that the command line names.
 pub(crate) fn engine(global: &Global) -> Result<Engine, CommandError> {
     let paths = match &global.root {
@@ -123,6 +126,39 @@ pub(crate) fn pod_names(what: &[String]) -> Vec<String> {
             _ => name.clone(),
         })
         .collect()
+}
+
+/// Returns Pod and container of `NAME`, `NAME/CONTAINER`, `pod/NAME`.
+pub(crate) fn pod_and_container(text: &str) -> (&str, Option<&str>) {
+    let name = text.strip_prefix("pod/").or_else(|| text.strip_prefix("pods/")).unwrap_or(text);
+    match name.split_once('/') {
+        Some((name, container)) => (name, Some(container)),
+        None => (name, None),
+    }
+}
+
+/// Returns the container that is meant: the one that is asked for, or the default one, as kubectl finds it.
+pub(crate) fn container(view: &PodView, asked: Option<&str>, quiet: bool) -> Result<String, CommandError> {
+    let (spec, pod) = (&view.pod.spec, &view.pod.meta.name);
+    if let Some(name) = asked {
+        return match spec.container(name) {
+            Some(_) => Ok(name.to_owned()),
+            None => {
+                let names: Vec<&str> = spec.all_containers().map(|(_, c)| c.name.as_str()).collect();
+                let message = format!("container \"{name}\" in pod \"{pod}\" is not available");
+                Err(CommandError::new(Code::NotFound, message)
+                    .with_hint(format!("it has {}", names.join(", "))))
+            }
+        };
+    }
+    let annotated =
+        view.pod.meta.annotations.get(DEFAULT_CONTAINER).filter(|name| spec.container(name).is_some());
+    let first = annotated.unwrap_or(&spec.containers[0].name).clone();
+    if annotated.is_none() && spec.containers.len() > 1 && !quiet {
+        let names: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
+        anstream::eprintln!("Defaulted container \"{first}\" out of: {}", names.join(", "));
+    }
+    Ok(first)
 }
 
 #[cfg(test)]

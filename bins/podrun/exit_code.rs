@@ -21,6 +21,10 @@ pub(crate) enum Code {
     Timeout,
     /// podrun itself, or the host, failed.
     Engine,
+    /// A command in a container cannot be executed.
+    NotExecutable,
+    /// A command is not there in the container.
+    NoSuchCommand,
     /// Interrupted.
     Interrupted,
     /// The code of a container.
@@ -39,6 +43,8 @@ impl Code {
             Self::Conflict => 5,
             Self::Timeout => 124,
             Self::Engine => 125,
+            Self::NotExecutable => 126,
+            Self::NoSuchCommand => 127,
             Self::Interrupted => 130,
             Self::Container(code) => code,
         }

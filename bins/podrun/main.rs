@@ -11,6 +11,7 @@ mod follow;
 mod jsonpath;
 mod output;
 mod report;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Get(args) => commands::get::run(&global, &args),
         Command::Describe(args) => commands::describe::run(&global, &args),
         Command::Logs(args) => commands::logs::run(&global, &args),
+        Command::Exec(args) => commands::exec::run(&global, &args),
         Command::Delete(args) => commands::delete::run(&global, &args),
         Command::Plan(args) => commands::plan::run(&global, &args),
         Command::Image(args) => commands::image::run(&global, &args),

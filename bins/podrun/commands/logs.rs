@@ -16,19 +16,12 @@ use crate::follow::{Changes, Entry, LogFile};
 use crate::output::now;
 use crate::report::{CommandError, CommandResult};
 
-/// Annotation that names the container to take where none is named.
-const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
-
 pub(crate) fn run(global: &Global, args: &LogsArgs) -> CommandResult {
     let engine = context::engine(global)?;
-    let name = args.pod.strip_prefix("pod/").or_else(|| args.pod.strip_prefix("pods/")).unwrap_or(&args.pod);
-    let (name, slashed) = match name.split_once('/') {
-        Some((name, container)) => (name, Some(container.to_owned())),
-        None => (name, None),
-    };
+    let (name, slashed) = context::pod_and_container(&args.pod);
     let view = engine.pod(&global.namespace, name)?;
-    let asked = args.container.clone().or_else(|| args.container_arg.clone()).or(slashed);
-    let containers = containers(&view, asked.as_deref(), args.all_containers)?;
+    let asked = args.container.as_deref().or(args.container_arg.as_deref()).or(slashed);
+    let containers = containers(&view, asked, args.all_containers)?;
     let mut sources = Vec::new();
     for container in containers {
         let attempt = attempt(&view, &container, args.previous)?;
@@ -40,30 +33,10 @@ pub(crate) fn run(global: &Global, args: &LogsArgs) -> CommandResult {
 
 /// Returns the containers whose logs are wanted.
 fn containers(view: &PodView, asked: Option<&str>, all: bool) -> Result<Vec<String>, CommandError> {
-    let spec = &view.pod.spec;
-    let pod = &view.pod.meta.name;
     if all {
-        return Ok(spec.all_containers().map(|(_, c)| c.name.clone()).collect());
+        return Ok(view.pod.spec.all_containers().map(|(_, c)| c.name.clone()).collect());
     }
-    if let Some(name) = asked {
-        return match spec.container(name) {
-            Some(_) => Ok(vec![name.to_owned()]),
-            None => {
-                let names: Vec<&str> = spec.all_containers().map(|(_, c)| c.name.as_str()).collect();
-                let message = format!("container \"{name}\" in pod \"{pod}\" is not available");
-                Err(CommandError::new(Code::NotFound, message)
-                    .with_hint(format!("it has {}", names.join(", "))))
-            }
-        };
-    }
-    let annotated =
-        view.pod.meta.annotations.get(DEFAULT_CONTAINER).filter(|name| spec.container(name).is_some());
-    let first = annotated.unwrap_or(&spec.containers[0].name).clone();
-    if annotated.is_none() && spec.containers.len() > 1 {
-        let names: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
-        anstream::eprintln!("Defaulted container \"{first}\" out of: {}", names.join(", "));
-    }
-    Ok(vec![first])
+    Ok(vec![context::container(view, asked, false)?])
 }
 
 /// Returns which start of the container has the wanted log, as the kubelet chooses.

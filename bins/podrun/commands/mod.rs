@@ -4,6 +4,7 @@ pub(crate) mod completion;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod doctor;
+pub(crate) mod exec;
 pub(crate) mod get;
 pub(crate) mod image;
 pub(crate) mod logs;

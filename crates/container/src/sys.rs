@@ -320,14 +320,11 @@ pub(crate) fn close_stdio() -> io::Result<()> {
     done(unsafe { libc::syscall(libc::SYS_close_range, 0, 2, 0) })
 }
 
-/// Unlocks the terminal of a multiplexer, sets its size and opens it, without a path.
-pub(crate) fn open_terminal(master: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<OwnedFd> {
+/// Unlocks the terminal of a multiplexer and opens it, without a path.
+pub(crate) fn open_terminal(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let (fd, unlock): (RawFd, c_int) = (master.as_raw_fd(), 0);
     // SAFETY: the kernel reads a live int.
     done(c_long::from(unsafe { libc::ioctl(fd, libc::TIOCSPTLCK, &raw const unlock) }))?;
-    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the kernel reads a live struct.
-    done(c_long::from(unsafe { libc::ioctl(fd, libc::TIOCSWINSZ, &raw const size) }))?;
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: takes numbers only.
     let terminal = unsafe { libc::ioctl(fd, libc::TIOCGPTPEER, flags) };

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use podrun_image::Store;
 use podrun_image::registry::{Keyring, Registries};
 use podrun_plan::model::Plan;
+use podrun_sandbox::protocol::ExecTarget;
+use podrun_sandbox::{Exec, Execs, Stdio};
 use podrun_spec::WirePod;
 use podrun_spec::model::{Object, Pod};
 use podrun_spec::status::Phase;
@@ -307,6 +309,17 @@ impl Engine {
             // Somebody was faster; only the lock that was just made is left.
             record::remove_tree(&run_dir)
         }
+    }
+
+    /// Starts a command in a container that runs, as the container's main process was: by the Pod's init, whether the Pod
+    /// has a supervisor or not. No state is kept of it.
+    ///
+    /// # Errors
+    /// [`Error::Exec`]: there is no init, or it cannot be told. Why a command was not started, [`Exec::recv`] tells.
+    pub fn exec(&self, pod: &Pod, container: &str, args: &[String], stdio: &Stdio<'_>) -> Result<Exec> {
+        let failed = |source| Error::Exec { name: pod.meta.name.clone(), source };
+        let execs = Execs::in_directory(&self.paths.sandbox(&pod.meta.uid), &pod.meta.uid).map_err(failed)?;
+        execs.start(ExecTarget::Name(container.to_owned()), args, stdio).map_err(failed)
     }
 
     /// Returns the directory of a container's logs: one `<attempt>.log` for each start.

@@ -112,6 +112,14 @@ pub enum Error {
     /// Something of a Pod could not be removed.
     #[error("remove what is left of the pod: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Remove(Vec<podrun_sandbox::SandboxError>),
+    /// A command could not be asked for.
+    #[error("exec in pod \"{name}\"")]
+    Exec {
+        /// The Pod.
+        name: String,
+        /// Why.
+        source: podrun_sandbox::SandboxError,
+    },
     /// The image store could not be used.
     #[error("use the image store")]
     Image(#[source] podrun_image::Error),

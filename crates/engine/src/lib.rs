@@ -38,5 +38,7 @@ pub use error::{Error, Result, chain};
 pub use events::EventRecord;
 pub use paths::Paths;
 pub use podrun_lifecycle::EventKind;
+pub use podrun_sandbox::protocol::{ExitStatus, Failure, Stage, TerminalSize};
+pub use podrun_sandbox::{Exec, ExecEvent, Stdio};
 pub use protocol::Message;
 pub use record::{Deletion, PidsLimit, PodOptions, PodView, Published};

@@ -46,6 +46,11 @@ impl Paths {
         self.run.join("supervisors").join(uid)
     }
 
+    /// Returns the directory of live state of a Pod's sandbox: the socket of its init.
+    pub fn sandbox(&self, uid: &str) -> PathBuf {
+        self.run.join("pods").join(uid)
+    }
+
     /// Returns the directory of lasting state of a Pod.
     pub fn pod_data(&self, uid: &str) -> PathBuf {
         self.data.join("pods").join(uid)

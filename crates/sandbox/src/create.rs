@@ -338,7 +338,7 @@ fn listen_for(plan: &SandboxPlan) -> Result<OwnedFd, SandboxError> {
 
 /// Connects to the Pod's init; none if there is none.
 fn connect_to(plan: &SandboxPlan) -> Result<Option<OwnedFd>, SandboxError> {
-    let Ok(directory) = open_run_dir(plan) else { return Ok(None) };
+    let Ok(directory) = open_run_dir(&plan.run_dir) else { return Ok(None) };
     match connect_in(&directory) {
         Ok(socket) => Ok(Some(socket)),
         Err(Errno::ENOENT | Errno::ECONNREFUSED) => Ok(None),
@@ -350,8 +350,8 @@ fn connect_to(plan: &SandboxPlan) -> Result<Option<OwnedFd>, SandboxError> {
 }
 
 /// Opens the directory of init's socket.
-pub(crate) fn open_run_dir(plan: &SandboxPlan) -> Result<File, SandboxError> {
-    File::open(&plan.run_dir).map_err(SandboxError::file("open", &plan.run_dir))
+pub(crate) fn open_run_dir(run_dir: &Path) -> Result<File, SandboxError> {
+    File::open(run_dir).map_err(SandboxError::file("open", run_dir))
 }
 
 /// Connects to the init whose socket is in a directory.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -10,12 +11,12 @@ use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::pipe2;
 use podrun_plan::model::SandboxPlan;
 
-use crate::SandboxError;
 use crate::create::{connect_in, open_run_dir};
 use crate::protocol::{
     Channel, ExecAnswer, ExecOrder, ExecReport, ExecRequest, ExecTarget, ExitStatus, Failure, Request,
     TerminalSize,
 };
+use crate::{SandboxError, sys};
 
 /// A report is never longer: what is, is not ours.
 const MAX_REPORT: usize = 64 * 1024;
@@ -63,7 +64,16 @@ impl Execs {
     ///
     /// [`SandboxError::File`]: `ENOENT` if there is no sandbox.
     pub fn new(plan: &SandboxPlan) -> Result<Self, SandboxError> {
-        Ok(Self { run_dir: open_run_dir(plan)?, uid: plan.uid.clone() })
+        Self::in_directory(&plan.run_dir, &plan.uid)
+    }
+
+    /// Looks for the init whose socket is in a directory, `<run>/pods/<uid>`.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn in_directory(run_dir: &Path, uid: &str) -> Result<Self, SandboxError> {
+        Ok(Self { run_dir: open_run_dir(run_dir)?, uid: uid.to_owned() })
     }
 
     /// Asks for a command in a container that runs. [`ExecEvent::Started`] or [`ExecEvent::Failed`] follows.
@@ -209,5 +219,28 @@ impl Exec {
                 source,
             }),
         }
+    }
+}
+
+impl TerminalSize {
+    /// Returns the size of a terminal.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTTY` for what is no terminal.
+    #[doc(alias = "TIOCGWINSZ")]
+    pub fn of(terminal: impl AsFd) -> io::Result<Self> {
+        let (rows, columns) = sys::window_size(terminal.as_fd())?;
+        Ok(Self { rows, columns })
+    }
+
+    /// Gives a terminal this size. Whoever is in its foreground hears of it by `SIGWINCH`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTTY` for what is no terminal.
+    #[doc(alias = "TIOCSWINSZ")]
+    pub fn give_to(self, terminal: impl AsFd) -> io::Result<()> {
+        sys::set_window_size(terminal.as_fd(), self.rows, self.columns)
     }
 }

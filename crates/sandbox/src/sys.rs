@@ -111,3 +111,21 @@ pub(crate) fn set_link_flags(socket: BorrowedFd<'_>, name: &CStr, add: i16) -> i
     // SAFETY: as above; the kernel reads only.
     done(c_long::from(unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw const request) }))
 }
+
+/// Returns lines and columns of a terminal.
+pub(crate) fn window_size(terminal: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
+    // SAFETY: a plain struct of integers for which zeroes are a value.
+    let mut size: libc::winsize = unsafe { mem::zeroed() };
+    let fd = terminal.as_raw_fd();
+    // SAFETY: the kernel writes to a live struct.
+    done(c_long::from(unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &raw mut size) }))?;
+    Ok((size.ws_row, size.ws_col))
+}
+
+/// Sets lines and columns of a terminal.
+pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let fd = terminal.as_raw_fd();
+    // SAFETY: the kernel reads a live struct.
+    done(c_long::from(unsafe { libc::ioctl(fd, libc::TIOCSWINSZ, &raw const size) }))
+}

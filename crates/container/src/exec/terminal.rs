@@ -27,7 +27,8 @@ pub(super) fn open(
 ) -> Result<[OwnedFd; 3], Failure> {
     let open = || {
         let master = open_master(root)?;
-        let slave = sys::open_terminal(master.as_fd(), size.rows, size.columns)?;
+        let slave = sys::open_terminal(master.as_fd())?;
+        size.give_to(&master)?;
         // It belongs to whoever has opened it.
         fchown(&slave, Some(Uid::from_raw(uid)), None)?;
         Channel::new(caller.try_clone_to_owned()?).send(&ExecAnswer::Terminal, &[master.as_fd()])?;
