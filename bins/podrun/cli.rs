@@ -6,6 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output;
 
+mod image;
+
+pub(crate) use self::image::*;
+
 /// Runs Kubernetes Pods on one Linux machine, without a cluster.
 #[derive(Debug, Parser)]
 #[command(name = "podrun", version, propagate_version = true, max_term_width = 100)]
@@ -138,7 +142,7 @@ pub(crate) enum OutputFormat {
     JsonPath(String),
 }
 
-fn output_format(text: &str) -> Result<OutputFormat, String> {
+pub(crate) fn output_format(text: &str) -> Result<OutputFormat, String> {
     match text {
         "wide" => Ok(OutputFormat::Wide),
         "json" => Ok(OutputFormat::Json),
@@ -299,123 +303,6 @@ pub(crate) enum PlanFormat {
     Yaml,
     /// JSON.
     Json,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ImageArgs {
-    #[command(subcommand)]
-    pub(crate) command: ImageCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ImageCommand {
-    /// Pull images from registries.
-    ///
-    /// An image that is here already is asked for again, and nothing is transferred if the registry has nothing newer.
-    Pull(PullArgs),
-    /// Take the images of an OCI layout or a docker-archive into the store, directory or tar.
-    Load {
-        /// The archive or directory.
-        #[arg(value_name = "PATH")]
-        path: PathBuf,
-        /// Name for an image that has none in the archive.
-        #[arg(long, value_name = "NAME")]
-        name: Option<String>,
-        /// Take names from other images that have them.
-        #[arg(long)]
-        replace: bool,
-    },
-    /// Make an image from a root file system, a tar archive or a directory.
-    Import(ImportArgs),
-    /// List images.
-    #[command(visible_alias = "list")]
-    Ls {
-        /// json, or nothing for a table.
-        #[arg(short, long, value_enum, value_name = "FORMAT")]
-        output: Option<ListFormat>,
-        /// Print no header.
-        #[arg(long)]
-        no_headers: bool,
-        /// Print only ids.
-        #[arg(short, long)]
-        quiet: bool,
-    },
-    /// Remove images by name or id.
-    #[command(visible_alias = "remove")]
-    Rm {
-        /// Names or ids.
-        #[arg(required = true, value_name = "IMAGE")]
-        images: Vec<String>,
-        /// It is fine if an image is not there.
-        #[arg(long)]
-        ignore_not_found: bool,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PullArgs {
-    /// Names, such as nginx:1.27 or registry.example.com/team/app@sha256:…
-    #[arg(required = true, value_name = "IMAGE")]
-    pub(crate) images: Vec<String>,
-    /// How progress is told on standard error.
-    #[arg(long, value_enum, default_value_t = ProgressFormat::Auto, value_name = "FORMAT")]
-    pub(crate) progress: ProgressFormat,
-    /// Print the digest alone, and no progress.
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// The platform to choose where there are several: OS/ARCHITECTURE.
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
-    /// A file with credentials, as `podman login` or `docker login` write it.
-    #[arg(long, env = "REGISTRY_AUTH_FILE", value_name = "FILE")]
-    pub(crate) authfile: Option<PathBuf>,
-    /// Layers of one image that are fetched at the same time.
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    pub(crate) parallel: usize,
-}
-
-/// How the progress of a pull is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProgressFormat {
-    /// Bars on a terminal, lines elsewhere.
-    Auto,
-    /// A line for each step.
-    Plain,
-    /// A JSON object for each step.
-    Json,
-    /// Not at all.
-    None,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ImportArgs {
-    /// The root file system: a tar archive (plain, gzip, zstd) or a directory.
-    #[arg(value_name = "PATH")]
-    pub(crate) path: PathBuf,
-    /// Name of the image.
-    #[arg(value_name = "NAME")]
-    pub(crate) name: String,
-    /// Entrypoint: a JSON list, or one program.
-    #[arg(long, value_name = "LIST")]
-    pub(crate) entrypoint: Option<String>,
-    /// Arguments: a JSON list, or one argument.
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cmd: Option<String>,
-    /// Environment.
-    #[arg(short, long, value_name = "NAME=VALUE")]
-    pub(crate) env: Vec<String>,
-    /// User.
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub(crate) user: Option<String>,
-    /// Working directory.
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) workdir: Option<String>,
-    /// Stop signal.
-    #[arg(long, value_name = "SIGNAL")]
-    pub(crate) stop_signal: Option<String>,
-    /// Take the name from another image that has it.
-    #[arg(long)]
-    pub(crate) replace: bool,
 }
 
 /// How a list is printed.

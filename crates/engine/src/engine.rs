@@ -30,6 +30,22 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often to look meanwhile.
 const INTERVAL: Duration = Duration::from_millis(2);
 
+/// Beginning of the name under which a Pod leases its images; its UID follows.
+const LEASE: &str = "pod-";
+
+/// Returns the name under which a Pod leases its images.
+pub fn lease_of(uid: &str) -> String {
+    format!("{LEASE}{uid}")
+}
+
+/// Gives back the images of a Pod that mounts none any more.
+pub(crate) fn release_images(paths: &Paths, uid: &str) -> Result<()> {
+    if !paths.images().exists() {
+        return Ok(());
+    }
+    Store::open(&paths.images()).and_then(|store| store.release(&lease_of(uid))).map_err(Error::Image)
+}
+
 /// A process that will be a Pod's supervisor. Dropped before that, it ends.
 #[derive(Debug)]
 pub struct Launcher {
@@ -199,7 +215,7 @@ impl Engine {
             }
             Err(error) => errors.push(error),
         }
-        errors.extend(self.records.sweep().err());
+        errors.extend(self.sweep().err());
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -208,7 +224,20 @@ impl Engine {
     /// # Errors
     /// Any errno of listing or removing.
     pub fn sweep(&self) -> Result<()> {
-        self.records.sweep()
+        self.records.sweep()?;
+        if !self.paths.images().exists() {
+            return Ok(());
+        }
+        let store = self.images()?;
+        for lease in store.leases().map_err(Error::Image)? {
+            // A Pod has its record before it has an image.
+            if let Some(uid) = lease.user.strip_prefix(LEASE)
+                && !self.records.exists(uid)
+            {
+                store.release(&lease.user).map_err(Error::Image)?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns all Pods, sorted by namespace and name, and those that cannot be read.
@@ -304,6 +333,7 @@ impl Engine {
         };
         if self.records.exists(&view.pod.meta.uid) {
             supervisor::remove_kernel_objects(self.host()?, view)?;
+            release_images(&self.paths, &view.pod.meta.uid)?;
             self.records.remove(&view.pod)
         } else {
             // Somebody was faster; only the lock that was just made is left.

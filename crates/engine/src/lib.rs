@@ -33,7 +33,7 @@ mod registries;
 mod supervisor;
 
 pub use client::Client;
-pub use engine::{CgroupReadBack, Engine, Launcher, PodFault, Pods};
+pub use engine::{CgroupReadBack, Engine, Launcher, PodFault, Pods, lease_of};
 pub use error::{Error, Result, chain};
 pub use events::EventRecord;
 pub use paths::Paths;

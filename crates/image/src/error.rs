@@ -210,12 +210,17 @@ pub enum Error {
     /// More than one image's ID begins with this.
     #[error("several images have an id that begins with {0:?}")]
     AmbiguousId(String),
-    /// The image is used, says the caller.
-    #[error("image {id} is in use")]
+    /// The image is leased.
+    #[error("image {id} is in use by {}", users.join(", "))]
     InUse {
         /// The image.
         id: Digest,
+        /// Who uses it.
+        users: Vec<String>,
     },
+    /// A text that cannot be the name of a user of images: letters, digits, `.`, `_` and `-`, at most 200 of them.
+    #[error("{0:?} cannot be the name of a user of images")]
+    User(String),
 }
 
 impl Error {
@@ -248,6 +253,18 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::other(error)
     }
+}
+
+/// Returns an error and its causes on one line.
+pub(crate) fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// The text of a path from an archive, shortened: error messages must not be of the archive's length.

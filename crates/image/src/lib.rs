@@ -59,7 +59,10 @@ pub use pull::{Decision, PullPolicy, decide, default_pull_policy};
 #[cfg(feature = "registry")]
 pub use pull::{PullError, PullOptions, Pulled};
 pub use reference::{DEFAULT_TAG, Reference, ReferenceError, apply_default_tag};
-pub use store::{Hold, Image, Loaded, Removed, Store};
+pub use store::{
+    ArchiveFormat, Candidate, CheckOptions, CheckReport, Collection, Damaged, DiskThresholds, DiskUse,
+    Finding, Hold, Image, Images, Lease, Loaded, Outcome, PruneOptions, Pruned, Removed, Store, collect,
+};
 pub use unpack::Skipped;
 
 #[cfg(doctest)]

@@ -7,8 +7,8 @@
 pub const MAX_UNPACKED_BYTES: u64 = 64 << 30;
 /// Entries of one layer: two million; the largest public images have a tenth of it.
 pub const MAX_LAYER_ENTRIES: u64 = 2_000_000;
-/// Layers of one image: overlayfs stacks no more (`OVL_MAX_STACK` in `fs/overlayfs/params.h`).
-pub const MAX_LAYERS: u64 = 500;
+/// Layers of one image: overlayfs stacks 500 (`OVL_MAX_STACK` in `fs/overlayfs/params.h`), and the store may need one.
+pub const MAX_LAYERS: u64 = 499;
 /// Directories below each other, counted where they really are, links followed.
 pub const MAX_DEPTH: u64 = 256;
 /// Bytes of a path or of a symbolic link's target: `PATH_MAX` without the final NUL.

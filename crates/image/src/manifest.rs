@@ -93,7 +93,7 @@ pub(crate) struct Manifest {
 }
 
 /// An entry of docker's `manifest.json`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct DockerManifest {
     pub(crate) config: String,

@@ -133,7 +133,10 @@ fn walk(root: &Path, path: &Path, lines: &mut Vec<String>) {
     let name = path.strip_prefix(root).expect("below root").display();
     let kind = meta.mode() & libc::S_IFMT;
     let content = match kind {
-        libc::S_IFREG => fs::read_to_string(path).expect("read"),
+        libc::S_IFREG => {
+            let bytes = fs::read(path).expect("read");
+            String::from_utf8(bytes).unwrap_or_else(|error| Digest::of(error.as_bytes()).to_string())
+        }
         libc::S_IFLNK => fs::read_link(path).expect("read link").display().to_string(),
         libc::S_IFCHR => format!("device {}", meta.rdev()),
         _ => String::new(),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anstream::println;
 use podrun_engine::Engine;
 use podrun_image::registry::{Client, Keyring, RegistryError};
-use podrun_image::{Platform, PullError, PullOptions, Pulled};
+use podrun_image::{PullError, PullOptions, Pulled};
 
 use self::progress::Teller;
 use crate::cli::{ProgressFormat, PullArgs};
@@ -23,7 +23,7 @@ pub(super) fn run(engine: &Engine, args: &PullArgs) -> CommandResult {
     options.keyring.extend(of_machine);
     options.parallel = args.parallel;
     if let Some(platform) = &args.platform {
-        options.platform = parse_platform(platform)?;
+        options.platform = super::parse_platform(platform)?;
     }
     let format = if args.quiet { ProgressFormat::None } else { args.progress };
     for image in &args.images {
@@ -46,7 +46,7 @@ fn tell(args: &PullArgs, name: &str, pulled: &Pulled) {
     println!("Digest: {}", pulled.digest);
     let status = if pulled.unchanged { "Image is up to date" } else { "Pulled image" };
     println!("{status}: {name}");
-    super::tell_skipped(name, pulled.skipped);
+    super::load::tell_skipped(name, pulled.skipped);
 }
 
 /// Returns the user's credentials: those of the given file, or those that logins have left.
@@ -78,15 +78,6 @@ fn credentials(args: &PullArgs) -> Result<Keyring, CommandError> {
         keyring.extend(read(&path)?.unwrap_or_default());
     }
     Ok(keyring)
-}
-
-fn parse_platform(text: &str) -> Result<Platform, CommandError> {
-    match text.split('/').collect::<Vec<_>>().as_slice() {
-        [os, architecture] if !os.is_empty() && !architecture.is_empty() => {
-            Ok(Platform { os: (*os).to_owned(), architecture: (*architecture).to_owned() })
-        }
-        _ => Err(CommandError::new(Code::Usage, format!("--platform {text:?}: expected OS/ARCHITECTURE"))),
-    }
 }
 
 fn failure(image: &str, error: PullError) -> CommandError {

@@ -15,6 +15,7 @@ use podrun_spec::model::{ContainerKind, PullPolicy};
 use podrun_spec::quantity::Quantity;
 
 use super::{Connection, Done, Supervisor};
+use crate::engine::lease_of;
 use crate::error::chain;
 
 /// How long the removal of something that resists waits for its next try, at first and at the longest.
@@ -123,6 +124,7 @@ impl Supervisor {
         };
         match (decide(policy, &reference, found.is_some()), found) {
             (Decision::UsePresent | Decision::UseLocalOnly, Some(image)) => {
+                hold.lease(&lease_of(&self.pod.meta.uid), &image).map_err(inspect)?;
                 let config = image.config;
                 let facts = ImageFacts {
                     id: image.id.to_string(),

@@ -44,7 +44,7 @@ pub(crate) use self::lock::SupervisorLock;
 use self::look_ahead::Next;
 use self::server::{BACKLOG, Hub, Wish};
 use crate::clock;
-use crate::engine::Engine;
+use crate::engine::{Engine, release_images};
 use crate::error::{Error, Result};
 use crate::events::EventLog;
 use crate::facts::Host;
@@ -425,6 +425,8 @@ impl Supervisor {
     /// Ends the supervisor: the last message, then the records if the Pod is to go.
     async fn close(self, lock: SupervisorLock, wishes: mpsc::Receiver<Wish>) -> Result<()> {
         let removed = self.remove || self.record.options.remove_when_finished;
+        // No container will be started any more.
+        Self::warn_on_error(release_images(&self.paths, &self.pod.meta.uid));
         if removed {
             self.let_watchers_drain(wishes).await;
             self.records.remove(&self.pod)?;

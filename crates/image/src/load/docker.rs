@@ -42,7 +42,7 @@ fn load_image(
     let config: ConfigFile = from_json(&bytes, &lossy(image.config.as_bytes()))?;
     let diff_ids = check_config(&config, &id, image.layers.len(), platform)?;
     let mut layers = Vec::with_capacity(diff_ids.len());
-    for (path, diff_id) in image.layers.iter().zip(diff_ids) {
+    for (path, &diff_id) in image.layers.iter().zip(&diff_ids) {
         let expected = Expected { blob: None, diff_id: Some(diff_id) };
         layers.push(match session.known_layer(expected) {
             Some(layer) => layer,
@@ -53,7 +53,8 @@ fn load_image(
         Reference::parse(name).map_err(|source| Error::Name { name: lossy(name.as_bytes()), source })
     });
     let names = names.collect::<Result<_>>()?;
-    Ok(Prepared { names, pulled: Vec::new(), manifest: make_manifest(session, &bytes, &layers)? })
+    let manifest = make_manifest(session, &bytes, &layers)?;
+    Ok(Prepared { manifest, names, diff_ids, pulled: Vec::new() })
 }
 
 /// Returns the digest in `HEX.json` or `blobs/sha256/HEX`.

@@ -58,6 +58,8 @@ pub struct ImportOptions {
 pub(crate) struct Prepared {
     pub(crate) manifest: Descriptor,
     pub(crate) names: Vec<Reference>,
+    /// The digests of the uncompressed layers, the lowest first.
+    pub(crate) diff_ids: Vec<Digest>,
     /// `repository@digest` where it was pulled from.
     pub(crate) pulled: Vec<Reference>,
 }
@@ -125,7 +127,8 @@ impl Store {
         }
         let config = ConfigFile::new(&config, options.created.clone(), layer.diff_id.to_string());
         let manifest = make_manifest(&session, &to_json(&config), &[layer])?;
-        let prepared = vec![Prepared { manifest, names: vec![name.clone()], pulled: Vec::new() }];
+        let (names, diff_ids) = (vec![name.clone()], vec![layer.diff_id]);
+        let prepared = vec![Prepared { manifest, names, diff_ids, pulled: Vec::new() }];
         let mut loaded = self.publish(session, prepared, options.replace)?;
         loaded.pop().ok_or_else(|| Error::NoSuchImage(name.to_string()))
     }
@@ -138,11 +141,12 @@ impl Store {
         replace: bool,
     ) -> Result<Vec<Loaded>> {
         let skipped = session.skipped();
+        prepared.iter().try_for_each(|image| session.join(&image.diff_ids))?;
         let mut manifests = Vec::new();
         let name_images = || {
             let mut index = self.read_index()?;
             let mut seen = HashSet::new();
-            for Prepared { manifest, names, pulled } in prepared {
+            for Prepared { manifest, names, pulled, .. } in prepared {
                 if seen.insert(manifest.digest) {
                     manifests.push(manifest.digest);
                 }

@@ -24,10 +24,11 @@ pub(super) fn load(session: &Session, files: &Files, platform: &Platform) -> Res
     let mut prepared: Vec<Prepared> = Vec::new();
     for (name, candidates) in by_name(index.manifests)? {
         let (descriptor, manifest, bytes) = find_manifest(files, &candidates, platform, 0)?;
-        load_manifest(session, files, &manifest, &bytes, platform)?;
+        let diff_ids = load_manifest(session, files, &manifest, &bytes, platform)?;
         session.document(&bytes)?;
         let manifest = Descriptor::new(&descriptor.media_type, descriptor.digest, descriptor.size);
-        prepared.push(Prepared { manifest, names: name.into_iter().collect(), pulled: Vec::new() });
+        let names = name.into_iter().collect();
+        prepared.push(Prepared { manifest, names, diff_ids, pulled: Vec::new() });
     }
     if prepared.is_empty() {
         return Err(Error::Missing("an image in index.json".to_owned()));
@@ -133,12 +134,12 @@ fn load_manifest(
     manifest: &Manifest,
     document: &[u8],
     platform: &Platform,
-) -> Result<()> {
+) -> Result<Vec<Digest>> {
     let bytes = blob(files, &manifest.config)?;
     let id = manifest.config.digest;
     let config: ConfigFile = from_json(&bytes, &id.to_string())?;
     let diff_ids = check_config(&config, &id, manifest.layers.len(), platform)?;
-    for (layer, diff_id) in manifest.layers.iter().zip(diff_ids) {
+    for (layer, &diff_id) in manifest.layers.iter().zip(&diff_ids) {
         let expected = Expected { blob: Some((layer.digest, layer.size)), diff_id: Some(diff_id) };
         if session.known_layer(expected).is_none() {
             session.layer(files.get(&path_of(&layer.digest))?, expected)?;
@@ -146,7 +147,7 @@ fn load_manifest(
     }
     session.document(&bytes)?;
     session.document(document)?;
-    Ok(())
+    Ok(diff_ids)
 }
 
 fn path_of(digest: &Digest) -> String {

@@ -32,6 +32,26 @@ impl Bench {
         self.store.load(&self.file("archive", bytes), &LoadOptions::default())
     }
 
+    fn images(&self) -> Vec<crate::Image> {
+        let list = self.store.list().expect("list");
+        assert!(list.damaged.is_empty(), "{:?}", list.damaged);
+        list.images
+    }
+
+    /// Lets somebody use the image.
+    fn lease(&self, image: &crate::Image) {
+        self.store.hold().and_then(|hold| hold.lease("somebody", image)).expect("lease");
+    }
+
+    fn release(&self) {
+        self.store.release("somebody").expect("release");
+    }
+
+    fn prune(&self) -> Vec<Digest> {
+        let pruned = self.store.prune(&crate::PruneOptions::default()).expect("prune");
+        pruned.images.iter().map(|image| image.id).collect()
+    }
+
     /// Files in the parts of the store that a failed load must not change.
     fn counts(&self) -> [usize; 3] {
         ["blobs/sha256", "layers", "tmp"]
@@ -57,9 +77,9 @@ fn name(text: &str) -> Reference {
 fn failure(bytes: &[u8]) -> Error {
     let bench = Bench::new();
     bench.load(&to_tar(&TestImage::new(&[layer("other")]).docker(&["other"]))).expect("another image");
-    let before = (bench.counts(), bench.store.list().expect("list"));
+    let before = (bench.counts(), bench.images());
     let error = bench.load(bytes).expect_err("this archive must fail");
-    assert_eq!((bench.counts(), bench.store.list().expect("list")), before, "after {error:?}");
+    assert_eq!((bench.counts(), bench.images()), before, "after {error:?}");
     error
 }
 
@@ -128,7 +148,7 @@ fn the_store_is_an_oci_layout_itself() {
     let copy = Bench::new();
     let loaded = copy.store.load(bench.store.path(), &LoadOptions::default()).expect("load the store");
     assert_eq!(loaded[0].image.references, [name("a:1"), name("b:2")]);
-    assert_eq!(loaded[0].image.manifest, bench.store.list().expect("list")[0].manifest);
+    assert_eq!(loaded[0].image.manifest, bench.images()[0].manifest);
 }
 
 #[test]
@@ -139,7 +159,7 @@ fn the_store_is_closed_to_others() {
         let mode = fs::metadata(bench.store.path().join(part)).expect("stat").permissions().mode();
         assert_eq!(mode & 0o7777, 0o700, "{part:?}");
     }
-    let diff = &bench.store.list().expect("list")[0].layers[0];
+    let diff = &bench.images()[0].layers[0];
     assert_eq!(
         fs::metadata(diff).expect("stat").permissions().mode() & 0o7777,
         0o755,
@@ -158,7 +178,7 @@ fn names_come_from_annotations_or_the_caller() {
     let archive = bench.file("archive", &to_tar(&image.oci(Some("other/name:1"))));
     let loaded = bench.store.load(&archive, &options).expect("load");
     assert_eq!(loaded[0].image.references, [name("localhost/mine")]);
-    assert_eq!(bench.store.list().expect("list").len(), 1, "the nameless entry got the name");
+    assert_eq!(bench.images().len(), 1, "the nameless entry got the name");
     assert!(matches!(bench.load(&to_tar(&image.oci(Some("upper/CASE:1")))), Err(Error::Name { .. })));
 }
 
@@ -180,10 +200,12 @@ fn a_name_is_taken_over_only_on_request() {
     assert_eq!(bench.store.resolve(&name("app:1")).expect("resolve"), Some(new.clone()));
     // A container may still run from the old one.
     let kept = bench.store.find(&old.id.to_string()).expect("find").expect("kept");
-    assert_eq!((kept.references.len(), kept.layers), (0, old.layers));
-    assert_eq!(bench.store.prune(|_| true).expect("prune"), []);
-    assert_eq!(bench.store.prune(|_| false).expect("prune"), [old.id]);
-    assert_eq!(bench.store.list().expect("list"), [new]);
+    assert_eq!((kept.references.len(), &kept.layers), (0, &old.layers));
+    bench.lease(&old);
+    assert_eq!(bench.prune(), []);
+    bench.release();
+    assert_eq!(bench.prune(), [old.id]);
+    assert_eq!(bench.images(), [new]);
 }
 
 #[test]
@@ -226,13 +248,15 @@ fn one_id_may_have_two_manifests() {
     let id = Digest::of(&image.config).to_string();
     assert!(bench.store.find(&id).expect("not ambiguous").is_some());
     assert_eq!(bench.counts()[1], 3);
-    let removed = bench.store.remove("plain:1", |_| true).expect("the image stays under its other name");
+    let removed = bench.store.remove("plain:1", false).expect("the image stays under its other name");
     assert_eq!(removed.image, None);
     let left = bench.store.resolve(&name("team/packed:1")).expect("resolve").expect("stays");
     assert!(left.layers[2].exists());
     bench.load(&to_tar(&image.docker(&["plain:1"]))).expect("load");
-    assert!(matches!(bench.store.remove(&id, |_| true), Err(Error::InUse { .. })));
-    assert_eq!(bench.store.remove(&id, |_| false).expect("remove").references.len(), 2);
+    bench.lease(&left);
+    assert!(matches!(bench.store.remove(&id, false), Err(Error::InUse { .. })));
+    bench.release();
+    assert_eq!(bench.store.remove(&id, false).expect("remove").references.len(), 2);
     assert_eq!(bench.counts(), [0, 0, 0]);
 }
 
@@ -246,14 +270,17 @@ fn removal_deletes_what_no_other_image_uses() {
     bench.load(&to_tar(&second.docker(&["second"]))).expect("load");
     assert_eq!(bench.counts(), [3 + 2 * 2, 3, 0]);
 
-    let removed =
-        bench.store.remove("first:1", |_| true).expect("another name stays, so use does not matter");
+    let image = bench.store.find("first:1").expect("find").expect("it is there");
+    bench.lease(&image);
+    let removed = bench.store.remove("first:1", false).expect("another name stays, so use does not matter");
     assert_eq!((removed.references, removed.image), (vec![name("first:1")], None));
-    assert!(matches!(bench.store.remove("first:2", |_| true), Err(Error::InUse { .. })));
-    assert!(matches!(bench.store.remove("first:1", |_| false), Err(Error::NoSuchImage(_))));
+    let error = bench.store.remove("first:2", false).expect_err("in use");
+    assert!(matches!(&error, Error::InUse { users, .. } if users == &["somebody"]), "{error:?}");
+    assert!(matches!(bench.store.remove("first:1", false), Err(Error::NoSuchImage(_))));
+    bench.release();
 
     let hold = bench.store.hold().expect("hold");
-    let removed = bench.store.remove("first:2", |_| false).expect("remove");
+    let removed = bench.store.remove("first:2", false).expect("remove");
     assert_eq!((removed.image, removed.deferred), (Some(Digest::of(&first.config)), true));
     assert_eq!(bench.counts()[1], 3, "a holder keeps the layers");
     assert!(bench.store.resolve(&name("first:2")).expect("resolve").is_none());
@@ -263,10 +290,10 @@ fn removal_deletes_what_no_other_image_uses() {
 
     let id = Digest::of(&second.config).to_string();
     bench.store.tag(&id, &name("localhost/also"), false).expect("tag");
-    let removed = bench.store.remove(&id[..20], |_| false).expect("by id, with all names");
+    let removed = bench.store.remove(&id[..20], false).expect("by id, with all names");
     assert_eq!(removed.references.len(), 2);
     assert_eq!(bench.counts(), [0, 0, 0]);
-    assert_eq!(bench.store.list().expect("list"), []);
+    assert_eq!(bench.images(), []);
 }
 
 #[test]
@@ -437,7 +464,7 @@ fn two_loads_at_once_give_one_image() {
             }
         }
     });
-    let all = bench.store.list().expect("list");
+    let all = bench.images();
     assert_eq!(all.len(), 4);
     assert_eq!(all.iter().map(|image| image.references.len()).sum::<usize>(), 5);
     assert_eq!(bench.counts(), [6 + 2 * 4, 6, 0]);

@@ -154,7 +154,7 @@ impl Store {
         let session = blocking(move || Session::begin(&begin.store.layout, begin.options.limits)).await?;
         let session = pull.layers(places, &resolved.manifest, &diff_ids, session).await?;
         pull.tell(Progress::Committing);
-        blocking(move || pull.commit(resolved, &config, session, hold)).await
+        blocking(move || pull.commit(resolved, &config, diff_ids, session, hold)).await
     }
 
     /// Does the same as [`Store::pull`] for a caller without a runtime, and returns when it is done.
@@ -380,6 +380,7 @@ impl Pull {
         &self,
         resolved: Resolved,
         config: &[u8],
+        diff_ids: Vec<Digest>,
         session: Session,
         hold: Hold,
     ) -> Result<Pulled, PullError> {
@@ -388,8 +389,8 @@ impl Pull {
         session.document(&manifest_bytes)?;
         let pulled_as = format!("{}@{digest}", self.reference.repository());
         let pulled_as = Reference::parse(&pulled_as).expect("a repository and a digest");
-        let prepared =
-            Prepared { manifest: descriptor, names: vec![self.reference.clone()], pulled: vec![pulled_as] };
+        let (names, pulled) = (vec![self.reference.clone()], vec![pulled_as]);
+        let prepared = Prepared { manifest: descriptor, names, diff_ids, pulled };
         let mut loaded = self.store.publish(session, vec![prepared], true)?;
         let loaded = loaded.pop().ok_or_else(|| Error::NoSuchImage(self.reference.to_string()))?;
         Ok(Pulled { image: loaded.image, digest, unchanged: false, skipped: loaded.skipped, hold })

@@ -29,13 +29,15 @@ pub(crate) fn read(layout: &Layout) -> Result<StoreIndex> {
     let path = layout.index();
     match fs::read(&path) {
         Ok(bytes) => Ok(StoreIndex(from_json(&bytes, &path.to_string_lossy())?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(StoreIndex(Index {
-            schema_version: 2,
-            media_type: OCI_INDEX.to_owned(),
-            manifests: Vec::new(),
-        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(StoreIndex::empty()),
         Err(error) => Err(Error::file("read", &path)(error)),
     }
+}
+
+/// Reads the copy of the index that was written with it, for when the index itself is damaged.
+pub(crate) fn read_copy(layout: &Layout) -> Option<StoreIndex> {
+    let path = layout.index_copy();
+    Some(StoreIndex(from_json(&fs::read(&path).ok()?, &path.to_string_lossy()).ok()?))
 }
 
 fn name_of(descriptor: &Descriptor) -> Option<Reference> {
@@ -48,8 +50,16 @@ fn pulled_of(descriptor: &Descriptor) -> impl Iterator<Item = Reference> {
 }
 
 impl StoreIndex {
+    pub(crate) fn empty() -> Self {
+        Self(Index { schema_version: 2, media_type: OCI_INDEX.to_owned(), manifests: Vec::new() })
+    }
+
     pub(crate) fn write(&self, layout: &Layout) -> Result<()> {
-        layout.replace(&layout.index(), &to_json(&self.0))
+        let content = to_json(&self.0);
+        layout.replace(&layout.index(), &content)?;
+        // The copy is of use only if it can be had.
+        drop(fs::write(layout.index_copy(), &content));
+        Ok(())
     }
 
     /// Returns every image once, in the order of the index.

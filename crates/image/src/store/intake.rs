@@ -63,12 +63,14 @@ impl<R: Read> Read for Spending<'_, R> {
 }
 
 /// A layer that was read to its end and is what it should be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Taken {
     pub(super) blob: Digest,
     pub(super) blob_size: u64,
     pub(super) diff_id: Digest,
     pub(super) compression: Compression,
+    /// Bytes of the uncompressed tar.
+    pub(super) tar_bytes: u64,
     /// What was unpacked, if anything was.
     pub(super) stats: Option<Stats>,
 }
@@ -101,21 +103,19 @@ pub(super) fn take_in(
         blob.finish().map(Some)
     };
     let consume = |compression: Compression, stream: Ahead<Compression>| {
-        read_layer(compression, Spending { inner: stream, budget }, unpack_to, budget, limits)
+        let stream = Spending { inner: stream, budget };
+        (compression, read_layer(compression, stream, unpack_to, budget, limits))
     };
-    let result = ahead::run(produce, consume);
+    let (produced, consumed) = ahead::run(produce, consume);
     let announced = |error| match (error, expected.blob) {
         (Error::Limit { unit: BLOB_BYTES, .. }, Some((digest, size))) => {
             Error::SizeMismatch { digest, expected: size, actual: size.saturating_add(1) }
         }
         (error, _) => error,
     };
-    let (produced, consumed) = result;
-    let (compression, diff_id, stats) = match consumed {
-        Some(consumed) => consumed.map_err(announced)?,
-        // The stream did not begin, and the producer knows why.
-        None => return Err(announced(unread(produced))),
-    };
+    // If the stream did not begin, the producer knows why.
+    let Some((compression, consumed)) = consumed else { return Err(announced(unread(produced))) };
+    let Consumed { diff_id, tar_bytes, stats } = consumed.map_err(announced)?;
     let (digest, blob_size) = match produced {
         Ok(Some((Some(digest), size))) => (digest, size),
         other => return Err(announced(unread(other))),
@@ -131,7 +131,7 @@ pub(super) fn take_in(
     if let Some(expected) = expected.diff_id {
         check("layer after decompression", expected, diff_id)?;
     }
-    Ok(Taken { blob: digest, blob_size, diff_id, compression, stats })
+    Ok(Taken { blob: digest, blob_size, diff_id, compression, tar_bytes, stats })
 }
 
 /// The error of a producer that did not come to its end.
@@ -140,14 +140,22 @@ fn unread<T>(produced: io::Result<T>) -> Error {
     Error::from_reader(source, b"")
 }
 
-/// Hashes and unpacks; reads the uncompressed stream to its end. Without a directory it only hashes.
+/// An uncompressed stream that was read to its end.
+struct Consumed {
+    /// Nothing where another reader hashes the same bytes.
+    diff_id: Option<Digest>,
+    tar_bytes: u64,
+    stats: Option<Stats>,
+}
+
+/// Hashes and unpacks; without a directory it only hashes.
 fn read_layer(
     compression: Compression,
     stream: impl Read,
     unpack_to: Option<OwnedFd>,
     budget: &Budget,
     limits: Limits,
-) -> Result<(Compression, Option<Digest>, Option<Stats>)> {
+) -> Result<Consumed> {
     let left = budget.left();
     let counted = match compression {
         Compression::None => Hashing::counting(stream, u64::MAX, UNPACKED_BYTES),
@@ -167,10 +175,10 @@ fn read_layer(
         }
         None => (None, counted),
     };
-    let (diff_id, bytes) = rest.finish().map_err(|error| Error::from_reader(error, b""))?;
+    let (diff_id, tar_bytes) = rest.finish().map_err(|error| Error::from_reader(error, b""))?;
     // A sparse file has more bytes than its archive.
-    budget.spend(stats.map_or(0, |stats| stats.bytes).saturating_sub(bytes))?;
-    Ok((compression, diff_id, stats))
+    budget.spend(stats.as_ref().map_or(0, |stats| stats.bytes).saturating_sub(tar_bytes))?;
+    Ok(Consumed { diff_id, tar_bytes, stats })
 }
 
 fn check(what: &'static str, expected: Digest, actual: Digest) -> Result<()> {

@@ -3,9 +3,13 @@
 //! ```text
 //! version                  "1"
 //! oci-layout, index.json   the store is itself an OCI image layout; names are annotations of the index
+//! index.json.copy          the same again, for when a disk forgets
 //! blobs/sha256/HEX         manifests, configurations and layers as they came
 //! layers/HEX/diff          a layer unpacked, by the digest of its uncompressed tar ("diff id")
 //! layers/HEX/layer.json    what is known about it
+//! joins/HEX/diff           how directories look that layers have without saying so, by the digest of a chain of layers
+//! leases/NAME              which images somebody uses
+//! used/HEX                 its time is when the image with this manifest was last used
 //! incoming/HEX             what a pull has of a blob so far; locked by its process, and kept if that dies
 //! tmp/XXXXXX/              what a load has so far; locked by its process, so that leftovers are recognised
 //! lock                     held exclusively while names change, and to begin and to clean
@@ -27,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::unpack::remove::remove_tree;
 
 const VERSION: &str = "1";
-const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(super) const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The paths of a store.
 #[derive(Debug, Clone)]
@@ -41,37 +45,44 @@ impl Layout {
         make_dir(dir)?;
         let root = fs::canonicalize(dir).map_err(Error::file("resolve", dir))?;
         let layout = Self { root };
-        for dir in ["blobs", "blobs/sha256", "layers", "incoming", "tmp"] {
+        for dir in ["blobs", "blobs/sha256", "layers", "joins", "leases", "used", "incoming", "tmp"] {
             make_dir(&layout.root.join(dir))?;
         }
-        let _lock = layout.lock()?;
-        layout.check_version()?;
-        let marker = layout.root.join("oci-layout");
-        if !marker.exists() {
-            layout.replace(&marker, OCI_LAYOUT.as_bytes())?;
+        if !layout.check_version()? {
+            let _lock = layout.lock()?;
+            if !layout.check_version()? {
+                layout.replace(&layout.root.join("oci-layout"), OCI_LAYOUT.as_bytes())?;
+                layout.replace(&layout.root.join("version"), format!("{VERSION}\n").as_bytes())?;
+            }
         }
-        layout.clean_leftovers()?;
+        // Whoever has the lock may take long; leftovers can wait for the next one who opens the store.
+        if let Some(_lock) = layout.try_lock()? {
+            layout.clean_leftovers()?;
+        }
         Ok(layout)
     }
 
-    fn check_version(&self) -> Result<()> {
+    /// Returns whether the store has a version, which is then the one that is known here.
+    fn check_version(&self) -> Result<bool> {
         let path = self.root.join("version");
         match fs::read_to_string(&path) {
-            Ok(found) if found.trim() == VERSION => Ok(()),
+            Ok(found) if found.trim() == VERSION => Ok(true),
             Ok(found) => Err(Error::StoreVersion {
                 path: self.root.clone(),
                 found: found.trim().chars().take(40).collect(),
                 supported: VERSION,
             }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.replace(&path, format!("{VERSION}\n").as_bytes())
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(Error::file("read", &path)(error)),
         }
     }
 
     pub(crate) fn index(&self) -> PathBuf {
         self.root.join("index.json")
+    }
+
+    pub(crate) fn index_copy(&self) -> PathBuf {
+        self.root.join("index.json.copy")
     }
 
     pub(crate) fn blobs(&self) -> PathBuf {
@@ -95,6 +106,22 @@ impl Layout {
         self.blobs().join(digest.hex())
     }
 
+    pub(crate) fn joins(&self) -> PathBuf {
+        self.root.join("joins")
+    }
+
+    pub(crate) fn join(&self, chain: &Digest) -> PathBuf {
+        self.joins().join(chain.hex())
+    }
+
+    pub(crate) fn leases(&self) -> PathBuf {
+        self.root.join("leases")
+    }
+
+    pub(crate) fn used(&self) -> PathBuf {
+        self.root.join("used")
+    }
+
     pub(crate) fn layer(&self, diff_id: &Digest) -> PathBuf {
         self.layers().join(diff_id.hex())
     }
@@ -106,6 +133,11 @@ impl Layout {
         flock(file, FlockArg::LockExclusive).map_err(Error::file("lock", &path))
     }
 
+    /// Returns `None` if somebody has the lock.
+    fn try_lock(&self) -> Result<Option<Flock<File>>> {
+        try_exclusive(&self.root.join("lock"))
+    }
+
     /// Waits until nobody deletes, and keeps everybody from it.
     pub(crate) fn hold(&self) -> Result<Flock<File>> {
         let path = self.root.join("gc.lock");
@@ -115,12 +147,7 @@ impl Layout {
 
     /// Returns `None` if somebody relies on blobs and layers at the moment.
     pub(crate) fn try_exclusive(&self) -> Result<Option<Flock<File>>> {
-        let path = self.root.join("gc.lock");
-        match flock(open_lock(&path)?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err(Errno::EWOULDBLOCK) => Ok(None),
-            Err(error) => Err(Error::file("lock", &path)(error)),
-        }
+        try_exclusive(&self.root.join("gc.lock"))
     }
 
     /// Removes what processes that are gone left in `tmp`; the caller holds the lock.
@@ -175,6 +202,14 @@ fn open_lock(path: &Path) -> Result<File> {
         .mode(0o600)
         .open(path)
         .map_err(Error::file("open", path))
+}
+
+fn try_exclusive(path: &Path) -> Result<Option<Flock<File>>> {
+    match flock(open_lock(path)?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(Errno::EWOULDBLOCK) => Ok(None),
+        Err(error) => Err(Error::file("lock", path)(error)),
+    }
 }
 
 /// flock(2) that is not disturbed by signals.

@@ -1,19 +1,33 @@
 //! The store: images by name and ID, their unpacked layers, and what is removed when.
 
+mod check;
+mod compare;
 mod facts;
+mod gc;
 pub(crate) mod incoming;
 pub(crate) mod index;
 mod intake;
+mod join;
 mod layout;
+mod lease;
+mod remove;
+mod save;
 pub(crate) mod session;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::Flock;
+use serde::{Deserialize, Serialize};
 
+pub use self::check::{CheckOptions, CheckReport, Finding, Outcome};
 use self::facts::LayerFacts;
+pub use self::gc::{Candidate, Collection, DiskThresholds, DiskUse, collect};
+use self::index::Found;
+use self::join::chain_id;
 use self::layout::Layout;
+pub use self::lease::{Hold, Lease};
+pub use self::remove::{PruneOptions, Pruned, Removed};
+pub use self::save::ArchiveFormat;
 use crate::config::{ConfigFile, ImageConfig};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -56,8 +70,42 @@ pub struct Image {
     pub config: ImageConfig,
     /// The unpacked layers, the topmost last, in overlayfs's format (`lowerdir` wants the topmost first).
     ///
-    /// Layers that a later one hides completely are left out, since overlayfs has no opaque root.
+    /// Layers that a later one hides completely are left out, since overlayfs has no opaque root. The last may be one that
+    /// the store made, because layers have directories without saying how they look.
     pub layers: Vec<PathBuf>,
+    pub(crate) parts: Parts,
+}
+
+/// What an image consists of, by digest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Parts {
+    pub(crate) blobs: Vec<Digest>,
+    /// Unpacked layers, the lowest first.
+    pub(crate) layers: Vec<Digest>,
+    /// The digest of the chain of layers.
+    pub(crate) chain: Option<Digest>,
+}
+
+/// Images, and those of which something is lost.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Images {
+    /// Those that can be used, sorted by their first name.
+    pub images: Vec<Image>,
+    /// Those that cannot be used. Loading them again or [`Store::check`] may repair them.
+    pub damaged: Vec<Damaged>,
+}
+
+/// An image that cannot be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Damaged {
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// Its names.
+    pub references: Vec<Reference>,
+    /// What is wrong.
+    pub error: Error,
 }
 
 impl Image {
@@ -68,9 +116,9 @@ impl Image {
         from_here.or(self.pulled.first()).map_or_else(|| self.id.to_string(), ToString::to_string)
     }
 
-    /// Returns whether this is the image of a container with this `imageID`.
-    pub fn has_image_id(&self, image_id: &str) -> bool {
-        self.id.to_string() == image_id || self.pulled.iter().any(|one| one.to_string() == image_id)
+    /// Returns the digests of the uncompressed layers, the lowest first, as the image's configuration lists them.
+    pub fn diff_ids(&self) -> &[Digest] {
+        &self.parts.layers
     }
 }
 
@@ -82,27 +130,6 @@ pub struct Loaded {
     pub image: Image,
     /// What all newly unpacked layers of the load had that is not kept.
     pub skipped: Skipped,
-}
-
-/// What a removal did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Removed {
-    /// The names that mean nothing any more.
-    pub references: Vec<Reference>,
-    /// The image, if it is gone: it had no other name.
-    pub image: Option<Digest>,
-    /// Blobs and layers are still there, because somebody reads the store or loads into it right now. The next removal
-    /// or [`Store::collect_garbage`] deletes them.
-    pub deferred: bool,
-}
-
-/// Keeps blobs and layers from being deleted, by this and all other processes, while it lives.
-///
-/// Between [`Store::resolve`] and the mount that makes layers busy, a removal could take them away: hold the store.
-#[derive(Debug)]
-pub struct Hold {
-    _lock: Flock<File>,
 }
 
 impl Store {
@@ -129,21 +156,30 @@ impl Store {
     ///
     /// [`Error::File`] if the lock cannot be opened.
     pub fn hold(&self) -> Result<Hold> {
-        Ok(Hold { _lock: self.layout.hold()? })
+        Ok(Hold::new(self.layout.clone(), self.layout.hold()?))
     }
 
-    /// Returns all images, sorted by their first name.
+    /// Returns all images. A damaged one hides no other.
     ///
     /// # Errors
     ///
-    /// [`Error::File`], [`Error::Document`], [`Error::DigestMismatch`] or [`Error::Missing`] if the store is damaged.
-    pub fn list(&self) -> Result<Vec<Image>> {
+    /// [`Error::File`] or [`Error::Document`] if the index cannot be read.
+    pub fn list(&self) -> Result<Images> {
         let _hold = self.hold()?;
-        let index = index::read(&self.layout)?;
-        let mut images =
-            index.images().into_iter().map(|found| self.image(found)).collect::<Result<Vec<_>>>()?;
-        images.sort_by(|a, b| (&a.references, a.id).cmp(&(&b.references, b.id)));
-        Ok(images)
+        Ok(self.images_of(&index::read(&self.layout)?))
+    }
+
+    fn images_of(&self, index: &index::StoreIndex) -> Images {
+        let mut list = Images::default();
+        for found in index.images() {
+            let (manifest, references) = (found.manifest, found.references.clone());
+            match self.image(found) {
+                Ok(image) => list.images.push(image),
+                Err(error) => list.damaged.push(Damaged { manifest, references, error }),
+            }
+        }
+        list.images.sort_by(|a, b| (&a.references, a.id).cmp(&(&b.references, b.id)));
+        list
     }
 
     /// Returns the image that `reference` means, if the store has it.
@@ -167,7 +203,7 @@ impl Store {
     pub fn find(&self, what: &str) -> Result<Option<Image>> {
         let _hold = self.hold()?;
         let index = index::read(&self.layout)?;
-        Ok(self.select(&index, what)?.map(|(image, _)| image))
+        self.select(&index, what)?.map(|(found, _)| self.image(found)).transpose()
     }
 
     /// Gives the image `what` another name; with `replace` also one that another image has.
@@ -178,84 +214,13 @@ impl Store {
     pub fn tag(&self, what: &str, name: &Reference, replace: bool) -> Result<Image> {
         let _lock = self.layout.lock()?;
         let mut index = index::read(&self.layout)?;
-        let (image, _) =
-            self.select(&index, what)?.ok_or_else(|| Error::NoSuchImage(what.chars().take(300).collect()))?;
+        let (found, _) = self.select(&index, what)?.ok_or_else(|| no_such_image(what))?;
         let descriptor = index
-            .descriptor(&image.manifest)
-            .ok_or_else(|| Error::Missing(format!("image {}", image.manifest)))?;
+            .descriptor(&found.manifest)
+            .ok_or_else(|| Error::Missing(format!("image {}", found.manifest)))?;
         self.set_name(&mut index, name, descriptor, replace)?;
         index.write(&self.layout)?;
-        self.image(index.image(&image.manifest))
-    }
-
-    /// Removes a name, and the image if that was its last one; by ID, the image with all its names.
-    ///
-    /// `in_use` is asked, while nobody can load or remove, whether the image has a container; it is not asked if the
-    /// image has other names and so stays.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NoSuchImage`], [`Error::InUse`], and as [`Store::list`].
-    pub fn remove(&self, what: &str, in_use: impl FnOnce(&Image) -> bool) -> Result<Removed> {
-        let _lock = self.layout.lock()?;
-        let mut index = index::read(&self.layout)?;
-        let (image, name) =
-            self.select(&index, what)?.ok_or_else(|| Error::NoSuchImage(what.chars().take(300).collect()))?;
-        // Two manifests may have one configuration, such as the same image compressed and not: one ID.
-        let same_id = self.with_id(&index, &image.id)?;
-        let (references, manifests) = match name {
-            Some(name) if image.references.len() == 1 => (vec![name], vec![image.manifest]),
-            Some(name) => (vec![name], Vec::new()),
-            None => {
-                let references = same_id.iter().flat_map(|found| found.references.clone()).collect();
-                (references, same_id.iter().map(|found| found.manifest).collect())
-            }
-        };
-        let gone = manifests.len() == same_id.len();
-        if gone && in_use(&image) {
-            return Err(Error::InUse { id: image.id });
-        }
-        index.remove_names(&references);
-        for manifest in &manifests {
-            index.remove_image(manifest);
-        }
-        index.write(&self.layout)?;
-        let deferred = !manifests.is_empty() && !self.sweep(&index)?;
-        Ok(Removed { references, image: gone.then_some(image.id), deferred })
-    }
-
-    /// Removes images that have no name (their names went to newer ones) unless `in_use` says no; returns their IDs.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::list`].
-    pub fn prune(&self, mut in_use: impl FnMut(&Image) -> bool) -> Result<Vec<Digest>> {
-        let _lock = self.layout.lock()?;
-        let mut index = index::read(&self.layout)?;
-        let mut removed = Vec::new();
-        for found in index.images() {
-            if found.references.is_empty() {
-                let image = self.image(found)?;
-                if !in_use(&image) {
-                    index.remove_image(&image.manifest);
-                    removed.push(image.id);
-                }
-            }
-        }
-        index.write(&self.layout)?;
-        self.sweep(&index)?;
-        Ok(removed)
-    }
-
-    /// Deletes blobs and layers that no image uses; false if somebody relies on the store right now.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::list`].
-    pub fn collect_garbage(&self) -> Result<bool> {
-        let _lock = self.layout.lock()?;
-        let index = index::read(&self.layout)?;
-        self.sweep(&index)
+        self.image(index.image(&found.manifest))
     }
 
     pub(crate) fn read_index(&self) -> Result<index::StoreIndex> {
@@ -286,20 +251,20 @@ impl Store {
     }
 
     /// Finds an image by name or ID; with the name if it was one.
-    fn select(&self, index: &index::StoreIndex, what: &str) -> Result<Option<(Image, Option<Reference>)>> {
+    fn select(&self, index: &index::StoreIndex, what: &str) -> Result<Option<(Found, Option<Reference>)>> {
         if let Ok(reference) = Reference::parse(what)
             && let Some(found) = index.by_reference(&reference)
         {
             let name = found.references.contains(&reference).then_some(reference);
-            return Ok(Some((self.image(found)?, name)));
+            return Ok(Some((found, name)));
         }
         let prefix = what.strip_prefix("sha256:").unwrap_or(what);
         if prefix.is_empty() || prefix.len() > 64 {
             return Ok(None);
         }
-        let mut matching: Option<(Digest, index::Found)> = None;
+        let mut matching: Option<(Digest, Found)> = None;
         for found in index.images() {
-            let id = self.manifest(&found.manifest)?.config.digest;
+            let id = self.id_of(&found);
             if !id.hex().starts_with(prefix) {
                 continue;
             }
@@ -309,32 +274,27 @@ impl Store {
                 None => matching = Some((id, found)),
             }
         }
-        matching.map(|(_, found)| Ok((self.image(found)?, None))).transpose()
+        Ok(matching.map(|(_, found)| (found, None)))
     }
 
-    /// Returns all images with this ID.
-    fn with_id(&self, index: &index::StoreIndex, id: &Digest) -> Result<Vec<index::Found>> {
-        let mut same = Vec::new();
-        for found in index.images() {
-            if self.manifest(&found.manifest)?.config.digest == *id {
-                same.push(found);
-            }
-        }
-        Ok(same)
+    /// Returns an image's ID; the manifest's digest stands in for one whose manifest is damaged.
+    fn id_of(&self, found: &Found) -> Digest {
+        self.manifest(&found.manifest).map_or(found.manifest, |manifest| manifest.config.digest)
     }
 
     /// Reads what the documents of an image say.
-    fn image(&self, found: index::Found) -> Result<Image> {
+    fn image(&self, found: Found) -> Result<Image> {
         let manifest = self.manifest(&found.manifest)?;
+        let id = manifest.config.digest;
         let bytes = self.document(&manifest.config)?;
-        let config: ConfigFile = crate::manifest::from_json(&bytes, &manifest.config.digest.to_string())?;
-        let diff_ids = diff_ids(&config, &manifest.config.digest)?;
-        let mut layers = Vec::with_capacity(diff_ids.len());
-        let mut unpacked_size = 0;
-        for diff_id in diff_ids {
-            let facts = LayerFacts::read(&self.layout, &diff_id).map_err(|error| match error {
+        let config: ConfigFile = crate::manifest::from_json(&bytes, &id.to_string())?;
+        let diff_ids = diff_ids(&config, &id)?;
+        let missing = |what: &str, digest: &Digest| Error::Missing(format!("{what} {digest} of image {id}"));
+        let (mut layers, mut unpacked_size, mut implied) = (Vec::with_capacity(diff_ids.len()), 0, 0);
+        for diff_id in &diff_ids {
+            let facts = LayerFacts::read(&self.layout, diff_id).map_err(|error| match error {
                 Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                    Error::Missing(format!("layer {diff_id} of image {}", manifest.config.digest))
+                    missing("layer", diff_id)
                 }
                 other => other,
             })?;
@@ -342,19 +302,33 @@ impl Store {
                 layers.clear();
             }
             unpacked_size += facts.bytes;
-            layers.push(self.layout.layer(&diff_id).join("diff"));
+            implied += facts.implied;
+            layers.push(self.layout.layer(diff_id).join("diff"));
         }
-        let parts = manifest.layers.iter().chain([&manifest.config]).map(|part| part.size);
+        let chain = chain_id(&diff_ids);
+        if let Some(chain) = chain.filter(|_| implied > 0) {
+            let join = self.layout.join(&chain);
+            if join.join("diff").exists() {
+                layers.push(join.join("diff"));
+            } else if !join.exists() {
+                return Err(missing("what joins the layers", &chain));
+            }
+        }
+        let size = manifest.layers.iter().chain([&manifest.config]).map(|part| part.size);
+        let size = size.fold(found.size, u64::saturating_add);
+        let blobs = manifest.layers.iter().chain([&manifest.config]).map(|part| part.digest);
+        let parts = Parts { blobs: blobs.chain([found.manifest]).collect(), layers: diff_ids, chain };
         Ok(Image {
-            id: manifest.config.digest,
+            id,
             manifest: found.manifest,
             references: found.references,
             pulled: found.pulled,
-            size: parts.fold(found.size, u64::saturating_add),
+            size,
             unpacked_size,
             created: config.created.clone(),
             config: config.into(),
             layers,
+            parts,
         })
     }
 
@@ -382,35 +356,10 @@ impl Store {
         }
         Ok(bytes)
     }
+}
 
-    /// Deletes what `index` does not lead to; the caller holds the lock. False if somebody holds the store.
-    fn sweep(&self, index: &index::StoreIndex) -> Result<bool> {
-        let Some(_exclusive) = self.layout.try_exclusive()? else { return Ok(false) };
-        let mut blobs = std::collections::HashSet::new();
-        let mut layers = std::collections::HashSet::new();
-        for found in index.images() {
-            let manifest = self.manifest(&found.manifest)?;
-            let bytes = self.document(&manifest.config)?;
-            let config: ConfigFile = crate::manifest::from_json(&bytes, &manifest.config.digest.to_string())?;
-            layers.extend(diff_ids(&config, &manifest.config.digest)?.iter().map(Digest::hex));
-            blobs.extend(manifest.layers.iter().map(|layer| layer.digest.hex()));
-            blobs.extend([found.manifest.hex(), manifest.config.digest.hex()]);
-        }
-        for (dir, wanted) in [(self.layout.blobs(), blobs), (self.layout.layers(), layers)] {
-            for entry in std::fs::read_dir(&dir).map_err(Error::file("read", &dir))? {
-                let entry = entry.map_err(Error::file("read", &dir))?;
-                if entry.file_name().to_str().is_some_and(|name| wanted.contains(name)) {
-                    continue;
-                }
-                // First out of sight in one step, so that a crash cannot leave a layer that lacks files.
-                let aside = self.layout.tmp().join(format!("garbage-{}", entry.file_name().display()));
-                session::remove(&aside)?;
-                std::fs::rename(entry.path(), &aside).map_err(Error::file("rename", &entry.path()))?;
-                session::remove(&aside)?;
-            }
-        }
-        Ok(true)
-    }
+fn no_such_image(what: &str) -> Error {
+    Error::NoSuchImage(what.chars().take(300).collect())
 }
 
 /// Reads a document that must not be large.

@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -18,9 +18,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::Flock;
 
-use super::facts::LayerFacts;
+use super::facts::{LayerFacts, write_new};
 use super::incoming::{Fetch, Incoming};
 use super::intake::{self, Budget, Taken};
+use super::join::{self, chain_id};
 use super::layout::{Layout, lock_dir, sync_dir};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -57,7 +58,7 @@ pub(crate) struct Session {
     /// Numbers the things that have no digest yet.
     incoming: AtomicU64,
     state: Mutex<State>,
-    _hold: Flock<File>,
+    hold: Mutex<Option<Flock<File>>>,
     _dir_lock: Flock<File>,
 }
 
@@ -66,6 +67,8 @@ struct State {
     /// New blobs and layers, by digest; they lie in the session's directory under the digest's name.
     blobs: HashSet<Digest>,
     layers: HashSet<Digest>,
+    /// New joins, by chain.
+    joins: HashSet<Digest>,
     /// Layers that this session has seen, by blob digest.
     seen: HashMap<Digest, Layer>,
     skipped: Skipped,
@@ -86,10 +89,10 @@ impl Session {
             budget: Budget::new(limits.unpacked_bytes),
             incoming: AtomicU64::new(0),
             state: Mutex::default(),
-            _hold: hold,
+            hold: Mutex::new(Some(hold)),
             _dir_lock: dir_lock,
         };
-        for kind in ["blobs", "layers"] {
+        for kind in ["blobs", "layers", "joins"] {
             let path = session.dir.join(kind);
             fs::create_dir(&path).map_err(Error::file("create directory", &path))?;
         }
@@ -104,6 +107,13 @@ impl Session {
     /// Returns what all newly unpacked layers had that is not kept.
     pub(crate) fn skipped(&self) -> Skipped {
         self.state().skipped
+    }
+
+    /// Lets go of the store and takes it for this process alone; nothing if somebody else relies on it. The caller has the
+    /// lock, so that nobody deletes anything in between.
+    pub(super) fn alone(&self) -> Result<Option<Flock<File>>> {
+        drop(self.hold.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.layout.try_exclusive()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,7 +136,7 @@ impl Session {
         let mut state = self.state();
         if !state.blobs.contains(&digest) {
             let path = self.dir.join("blobs").join(digest.hex());
-            create(&path)?.write_all(bytes).map_err(Error::file("write", &path))?;
+            write_new(&path, bytes)?;
             state.blobs.insert(digest);
         }
         Ok(digest)
@@ -248,28 +258,38 @@ impl Session {
             _ => Some(make_layer_dir(&layer_path)?),
         };
         let taken = intake::take_in(source, copy, unpack_to, expected, &self.budget, self.limits)?;
-        let Some(stats) = taken.stats else { return Ok((taken, None)) };
-        self.note(&taken, stats, &layer_path)?;
-        Ok((taken, Some(layer_path)))
+        match &taken.stats {
+            None => Ok((taken, None)),
+            Some(stats) => {
+                self.note(&taken, stats, &layer_path)?;
+                Ok((taken, Some(layer_path)))
+            }
+        }
     }
 
     /// Writes down what is known about a layer that was just unpacked.
-    fn note(&self, taken: &Taken, stats: Stats, layer_path: &Path) -> Result<()> {
+    fn note(&self, taken: &Taken, stats: &Stats, layer_path: &Path) -> Result<()> {
         let mut state = self.state();
         state.skipped.devices += stats.skipped.devices;
         state.skipped.xattrs += stats.skipped.xattrs;
         drop(state);
-        let facts = LayerFacts {
-            diff_id: taken.diff_id,
-            entries: stats.entries,
-            bytes: stats.bytes,
-            opaque_root: stats.opaque_root,
-            blob: taken.blob,
-            blob_size: taken.blob_size,
-            compression: taken.compression,
+        LayerFacts::of(taken, stats).write(layer_path, &stats.implied)
+    }
+
+    /// Makes the layers of an image fit together: see [`super::join`]. Both the session and the store may have them.
+    pub(crate) fn join(&self, diff_ids: &[Digest]) -> Result<()> {
+        let Some(chain) = chain_id(diff_ids) else { return Ok(()) };
+        let mut state = self.state();
+        let path = |diff_id: &Digest| {
+            let new = state.layers.contains(diff_id);
+            if new { self.dir.join("layers").join(diff_id.hex()) } else { self.layout.layer(diff_id) }
         };
-        let path = layer_path.join("layer.json");
-        create(&path)?.write_all(&crate::manifest::to_json(&facts)).map_err(Error::file("write", &path))
+        let layers: Vec<_> = diff_ids.iter().map(path).collect();
+        if !state.joins.contains(&chain) && !self.layout.join(&chain).exists() {
+            join::make(&layers, &self.dir.join("joins").join(chain.hex()))?;
+            state.joins.insert(chain);
+        }
+        Ok(())
     }
 
     /// Makes everything durable, moves it into the store and writes the names.
@@ -295,17 +315,19 @@ impl Session {
                 let from = self.dir.join("blobs").join(digest.hex());
                 fs::rename(&from, self.layout.blob(digest)).map_err(Error::file("rename", &from))?;
             }
-            for diff_id in &state.layers {
-                let to = self.layout.layer(diff_id);
-                // Another process may have unpacked the same layer meanwhile; its copy stays, ours goes with the session.
+            let layers = state.layers.iter().map(|id| ("layers", id, self.layout.layer(id)));
+            let joins = state.joins.iter().map(|id| ("joins", id, self.layout.join(id)));
+            for (kind, id, to) in layers.chain(joins) {
+                // Another process may have made the same meanwhile; its copy stays, ours goes with the session.
                 if !to.exists() {
-                    let from = self.dir.join("layers").join(diff_id.hex());
+                    let from = self.dir.join(kind).join(id.hex());
                     fs::rename(&from, &to).map_err(Error::file("rename", &from))?;
                 }
             }
         }
         sync_dir(&self.layout.blobs())?;
         sync_dir(&self.layout.layers())?;
+        sync_dir(&self.layout.joins())?;
         publish(&index)?;
         let held = self.layout.hold()?;
         Ok((index, held))

@@ -30,6 +30,9 @@ pub(super) struct Dirs {
     cached: Option<(Vec<u8>, Rc<OwnedFd>)>,
     /// By inode number; all are on the root's file system.
     made: HashMap<u64, Made>,
+    /// Those that the archive has not listed so far, by inode number, with the path they were made for.
+    implied: HashMap<u64, Vec<u8>>,
+    max_implied: u64,
 }
 
 fn refused(entry: &Entry, source: Refusal) -> Error {
@@ -41,14 +44,15 @@ fn unpack(entry: &Entry, action: &'static str) -> impl Fn(Errno) -> Error {
 }
 
 impl Dirs {
-    pub(super) fn new(root: OwnedFd) -> Result<Self> {
+    /// At most `max_implied` directories are made that the archive does not list.
+    pub(super) fn new(root: OwnedFd, max_implied: u64) -> Result<Self> {
         let root_ino = fstat(&root).map_err(|source| Error::Unpack {
             entry: String::new(),
             action: "stat layer root",
             source,
         })?;
         let made = HashMap::from([(root_ino.st_ino, Made { depth: 0, last: None })]);
-        Ok(Self { root: Rc::new(root), cached: None, made })
+        Ok(Self { root: Rc::new(root), cached: None, made, implied: HashMap::new(), max_implied })
     }
 
     /// Opens the directory `dir` below the root, following links within the root.
@@ -93,7 +97,15 @@ impl Dirs {
                 continue;
             }
             let name = path::split(&dir[..end]).1;
-            let (fd, _) = self.make_in(entry, &parent, name, Existing::OnlyWhiteout)?;
+            let Child { fd, ino, replaced } = self.make_in(entry, &parent, name, Existing::OnlyWhiteout)?;
+            // One in the place of a removed one has nothing to do with what the layers below have there.
+            if !replaced {
+                self.implied.insert(ino, dir[..end].to_vec());
+            }
+            if self.made.len() as u64 > self.max_implied.saturating_mul(2) {
+                let (unit, max) = ("directories", self.max_implied.saturating_mul(2));
+                return Err(Error::Limit { subject: lossy(&entry.path), unit, max });
+            }
             // A parent with the set-group-id bit would hand its group and the bit down.
             fchown(&fd, Some(geteuid()), Some(getegid())).map_err(unpack(entry, "set owner"))?;
             fchmod(&fd, Mode::from_bits_truncate(0o755)).map_err(unpack(entry, "set mode"))?;
@@ -107,9 +119,10 @@ impl Dirs {
     pub(super) fn make(&mut self, entry: &Entry, path: &[u8]) -> Result<u64> {
         let (parent, name) = path::split(path);
         let parent = self.parent(parent, entry)?;
-        let (fd, ino) = self.make_in(entry, &parent, name, Existing::Any)?;
+        let Child { fd, ino, .. } = self.make_in(entry, &parent, name, Existing::Any)?;
         let last = Some((path.to_vec(), entry.mode, entry.mtime));
         self.made.entry(ino).and_modify(|made| made.last = last);
+        self.implied.remove(&ino);
         // Others' permissions are final now; the owner keeps access until the end, for unpacking without root.
         attributes::set_owner_and_mode(entry, fd.as_fd(), (entry.uid, entry.gid), entry.mode | 0o700)?;
         attributes::set_xattrs(entry, fd.as_fd())
@@ -124,15 +137,8 @@ impl Dirs {
         attributes::set_xattrs(entry, self.root.as_fd())
     }
 
-    /// Makes the directory `name` in `parent` and returns it with its inode number; what is in the way is replaced
-    /// if `existing` says so.
-    fn make_in(
-        &mut self,
-        entry: &Entry,
-        parent: &OwnedFd,
-        name: &[u8],
-        existing: Existing,
-    ) -> Result<(OwnedFd, u64)> {
+    /// Makes the directory `name` in `parent`; what is in the way is replaced if `existing` says so.
+    fn make_in(&mut self, entry: &Entry, parent: &OwnedFd, name: &[u8], existing: Existing) -> Result<Child> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let parent_ino = fstat(parent).map_err(unpack(entry, "stat directory"))?.st_ino;
         let depth = self.made.get(&parent_ino).map_or(0, |made| made.depth) + 1;
@@ -140,7 +146,7 @@ impl Dirs {
             let (unit, max) = ("directories in each other", limits::MAX_DEPTH);
             return Err(Error::Limit { subject: lossy(&entry.path), unit, max });
         }
-        let mut opaque = false;
+        let mut replaced = false;
         match mkdirat(parent, name, Mode::S_IRWXU) {
             Ok(()) => {}
             Err(Errno::EEXIST) => match kind_of(parent, name).map_err(unpack(entry, "stat"))? {
@@ -148,12 +154,12 @@ impl Dirs {
                     let fd = openat(parent, name, flags, Mode::empty())
                         .map_err(unpack(entry, "open directory"))?;
                     let ino = fstat(&fd).map_err(unpack(entry, "stat directory"))?.st_ino;
-                    return Ok((fd, ino));
+                    return Ok(Child { fd, ino, replaced: false });
                 }
                 kind if existing == Existing::Any || kind == SFlag::S_IFCHR => {
                     self.displace(parent, name).map_err(unpack(entry, "replace"))?;
                     mkdirat(parent, name, Mode::S_IRWXU).map_err(unpack(entry, "create directory"))?;
-                    opaque = true;
+                    replaced = true;
                 }
                 _ => return Err(refused(entry, Refusal::ParentNotDirectory)),
             },
@@ -161,11 +167,13 @@ impl Dirs {
         }
         let fd = openat(parent, name, flags, Mode::empty()).map_err(unpack(entry, "open directory"))?;
         let ino = fstat(&fd).map_err(unpack(entry, "stat directory"))?.st_ino;
+        // Inode numbers of what was removed come again.
+        self.implied.remove(&ino);
         self.made.insert(ino, Made { depth, last: None });
-        if opaque {
+        if replaced {
             set_opaque(entry, &fd)?;
         }
-        Ok((fd, ino))
+        Ok(Child { fd, ino, replaced })
     }
 
     /// Removes what is at `name` in `parent`.
@@ -196,15 +204,33 @@ impl Dirs {
         set_opaque(entry, &fd)
     }
 
-    /// Gives every listed directory its mode and time; earlier, unpacking its files would have changed the time.
-    pub(super) fn finish(mut self) -> Result<()> {
+    /// Gives every directory its mode and time; earlier, unpacking its files would have changed the time.
+    ///
+    /// Those that the archive does not list are from 1970, so that the same archive is always the same tree; their paths
+    /// are returned, parents first.
+    pub(super) fn finish(mut self) -> Result<Vec<Vec<u8>>> {
+        let mut implied = Vec::new();
         let mut made: Vec<_> = self.made.drain().collect();
         // The deepest first: without root's powers a parent's final mode may close the way to its children.
         made.sort_unstable_by_key(|(_, made)| std::cmp::Reverse(made.depth));
-        for (ino, Made { last, .. }) in made {
-            let Some((path, mode, mtime)) = last else { continue };
+        for (ino, Made { last, depth }) in made {
+            let (path, mode, mtime) = match (last, self.implied.remove(&ino)) {
+                (Some(last), _) => last,
+                (None, Some(path)) => {
+                    implied.push(path.clone());
+                    (path, 0o755, (0, 0))
+                }
+                (None, None) if depth == 0 => {
+                    implied.push(Vec::new());
+                    (Vec::new(), 0o755, (0, 0))
+                }
+                (None, None) => continue,
+            };
             // A directory that was replaced since, or whose path leads elsewhere now, keeps what it has.
-            let Ok(fd) = self.open(&path) else { continue };
+            let Ok(fd) = self.open(&path) else {
+                implied.pop_if(|last| *last == path);
+                continue;
+            };
             let error = |action| {
                 let entry = lossy(&path);
                 move |source| Error::Unpack { entry, action, source }
@@ -212,10 +238,21 @@ impl Dirs {
             if fstat(&fd).map_err(error("stat directory"))?.st_ino == ino {
                 attributes::finish_directory(&fd, mode, mtime)
                     .map_err(error("set mode and time of directory"))?;
+            } else {
+                implied.pop_if(|last| *last == path);
             }
         }
-        Ok(())
+        implied.sort_unstable();
+        Ok(implied)
     }
+}
+
+/// A directory that was made or found.
+struct Child {
+    fd: OwnedFd,
+    ino: u64,
+    /// It took the place of something else.
+    replaced: bool,
 }
 
 /// What may be replaced by a directory.

@@ -22,7 +22,8 @@
 //! it, because the something else had hidden them. A whiteout speaks about the layers below only, so beside a file of its
 //! own layer it does nothing, and beside a directory it makes it opaque.
 //!
-//! A parent that the archive does not list is created with mode 0755 and belongs to whoever unpacks: root.
+//! A parent that the archive does not list is created with mode 0755, belongs to whoever unpacks (root) and is from 1970.
+//! Above layers that have the directory it should look as it does there: the store sees to that, see `store/join.rs`.
 
 mod attributes;
 mod dirs;
@@ -54,7 +55,7 @@ pub struct Skipped {
 }
 
 /// What one layer was found to have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stats {
     pub(crate) entries: u64,
     /// Bytes of files, holes included.
@@ -62,17 +63,21 @@ pub(crate) struct Stats {
     /// The layer hides all layers below it.
     pub(crate) opaque_root: bool,
     pub(crate) skipped: Skipped,
+    /// Directories that have something in them and are not listed, parents first. Their attributes are those of the
+    /// layers below.
+    pub(crate) implied: Vec<Vec<u8>>,
 }
 
 /// Unpacks all entries of `tar` into the empty directory `root`; files may have `max_bytes` together.
 pub(crate) fn unpack<S: Source>(tar: &mut TarReader<S>, root: OwnedFd, max_bytes: u64) -> Result<Stats> {
-    let mut unpacker = Unpacker { dirs: Dirs::new(root)?, stats: Stats::default(), max_bytes };
+    let dirs = Dirs::new(root, tar.max_entries())?;
+    let mut unpacker = Unpacker { dirs, stats: Stats::default(), max_bytes };
     let mut buffer = vec![0; 128 << 10];
     while let Some(entry) = tar.next()? {
         unpacker.stats.entries += 1;
         unpacker.entry(&entry, tar, &mut buffer)?;
     }
-    unpacker.dirs.finish()?;
+    unpacker.stats.implied = unpacker.dirs.finish()?;
     Ok(unpacker.stats)
 }
 

@@ -6,9 +6,12 @@ use super::incoming::{Fetch, Incoming};
 use super::session::{Layer, Session};
 use super::*;
 use crate::limits::Limits;
-use crate::testing::{TarFile, gzip};
+use crate::testing::{TarFile, done, gzip};
 
+mod check;
 mod fetch;
+mod join;
+mod lease;
 mod names;
 
 fn store() -> (tempfile::TempDir, Store) {
