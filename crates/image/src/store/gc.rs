@@ -96,8 +96,8 @@ impl DiskUse {
 ///
 /// use podrun_image::{Candidate, Digest, DiskThresholds, DiskUse, collect};
 ///
-/// let day = |n| SystemTime::UNIX_EPOCH + Duration::from_secs(n * 86_400);
-/// let image = |name: &str, used| {
+/// let day = |n: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(n * 86_400);
+/// let image = |name: &str, used: u64| {
 ///     let manifest = Digest::of(name.as_bytes());
 ///     Candidate { manifest, last_used: day(used), loaded: day(1), parts: vec![(manifest, 10)] }
 /// };
