@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("podrun-namespaces", &[]),
     ("podrun-cgroups", &[]),
     ("podrun-netlink", &[]),
+    ("podrun-tc", &["podrun-netlink"]),
     ("podrun-image", &[]),
     ("podrun-probes", &["podrun-namespaces", "podrun-cgroups"]),
     ("podrun-testkit", &[]),

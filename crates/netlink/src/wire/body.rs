@@ -170,6 +170,14 @@ impl Message {
         self.flags
     }
 
+    /// Returns the message as it would be sent, but with sequence number 0 and without the flags that
+    /// are added by how it is sent: for comparison with what other programs send.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut datagram = Vec::new();
+        self.write(&mut datagram, 0, 0);
+        datagram
+    }
+
     /// Appends the message to a datagram, with `extra` flags beside its own.
     pub(crate) fn write(&self, datagram: &mut Vec<u8>, sequence: u32, extra: i32) {
         let length = u32::try_from(HEADER + self.body.bytes.len()).unwrap_or(u32::MAX);
