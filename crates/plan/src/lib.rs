@@ -3,7 +3,7 @@
 //! What it does: [`plan`] computes from a Pod and facts about the host every namespace, cgroup file and value, volume,
 //! mount and process attribute, and [`complete`] adds what only an image and a start know. Both are pure functions, so
 //! a plan can be printed without any right to carry it out, and compared as text. What the host cannot do is found
-//! here, all of it at once ([`PlanFault`]), before anything is made.
+//! here, all of it at once ([`PlanFault`]), before anything is made. [`admission`] decides whether there is room.
 //!
 //! What it does not do: no files, no clock, no randomness. It neither finds the facts nor carries the plan out.
 //!
@@ -54,6 +54,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 mod capabilities;
 mod cgroup;
 mod complete;
