@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let executor = Executor::new(NoExec, network, host, "1.36");
     let begun = Instant::now();
     let result = executor.probe(&handler, Duration::from_secs(1)).await;
-    match probe_event(Kind::Liveness, &result) {
+    match probe_event(Kind::Liveness, result.as_ref()) {
         Some(event) => println!("{}: {}", event.reason, event.message),
         None => println!("well, after {:?}", begun.elapsed()),
     }

@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             continue;
         }
         let result = executor.probe(&handler, settings.timeout).await;
-        if let Some(event) = probe_event(settings.kind, &result) {
+        if let Some(event) = probe_event(settings.kind, result.as_ref()) {
             println!("{:?} {}: {}", epoch.elapsed(), event.reason, event.message);
         }
         if prober.finish(Attempt::from(&result)) == Some(Verdict::Failure) {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::Result;
 use crate::prober::Attempt;
+use crate::{Error, Result};
 
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,8 +69,8 @@ impl Outcome {
 }
 
 /// Returns how the attempt counts for a [`Prober`](crate::Prober): an error does not count at all.
-impl From<&Result<Outcome>> for Attempt {
-    fn from(result: &Result<Outcome>) -> Self {
+impl<E> From<&Result<Outcome, E>> for Attempt {
+    fn from(result: &Result<Outcome, E>) -> Self {
         match result {
             Ok(outcome) if outcome.is_success() => Self::Succeeded,
             Ok(_) => Self::Failed,
@@ -94,11 +94,11 @@ pub struct Event {
 /// use podrun_probes::{Kind, Outcome, probe_event};
 ///
 /// let failure = Outcome::Failure { output: "HTTP probe failed with statuscode: 500".to_owned() };
-/// let event = probe_event(Kind::Liveness, &Ok(failure)).unwrap();
+/// let event = probe_event(Kind::Liveness, Ok(&failure)).unwrap();
 /// assert_eq!(event.reason, "Unhealthy");
 /// assert_eq!(event.message, "Liveness probe failed: HTTP probe failed with statuscode: 500");
 /// ```
-pub fn probe_event(kind: Kind, result: &Result<Outcome>) -> Option<Event> {
+pub fn probe_event(kind: Kind, result: Result<&Outcome, &Error>) -> Option<Event> {
     let (reason, message) = match result {
         Ok(Outcome::Success { .. }) => return None,
         Ok(Outcome::Warning { output }) => ("ProbeWarning", format!("{kind} probe warning: {output}")),
@@ -114,7 +114,6 @@ pub fn probe_event(kind: Kind, result: &Result<Outcome>) -> Option<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Error;
 
     #[test]
     fn events_have_the_words_of_the_kubelet() {
@@ -129,10 +128,10 @@ mod tests {
                 "Readiness probe errored and resulted in unknown state: strconv.Atoi: parsing \"http\": invalid syntax",
             ),
         ] {
-            let event = probe_event(Kind::Readiness, &result).expect("an event");
+            let event = probe_event(Kind::Readiness, result.as_ref()).expect("an event");
             assert_eq!((event.reason, event.message.as_str()), (reason, message));
         }
-        assert_eq!(probe_event(Kind::Startup, &Ok(Outcome::Success { output: output() })), None);
+        assert_eq!(probe_event(Kind::Startup, Ok(&Outcome::Success { output: output() })), None);
     }
 
     #[test]

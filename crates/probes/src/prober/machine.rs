@@ -195,6 +195,15 @@ impl<Id: Clone + PartialEq> Prober<Id> {
         self.published
     }
 
+    /// Takes note of a run of the container about which a verdict is known already, from a program that this one follows.
+    ///
+    /// So the container does not count as not ready, or as not started, until its first probe. To be called before the first
+    /// tick.
+    pub fn resume(&mut self, id: Id, verdict: Verdict) {
+        self.container = Some(id);
+        self.published = Some(verdict);
+    }
+
     /// Asks for a probe at once; the ticker counts from then on. While a probe is being made the next one follows it.
     ///
     /// A kubelet does it to a readiness probe whenever it sees the container started and not ready, so that readiness

@@ -293,3 +293,16 @@ fn extreme_times_do_not_overflow() {
     let mut prober = Prober::new(Settings { period: ms(0), ..settings }, Duration::ZERO);
     assert_eq!(prober.tick(Duration::MAX, &running(1, 0, true)).step, Step::Probe);
 }
+
+#[test]
+fn a_program_that_follows_another_goes_on_from_its_verdict() {
+    let settings = Settings { failure_threshold: 2, ..settings(Kind::Readiness) };
+    let mut prober = Prober::new(settings, ms(0));
+    prober.resume(1, Success);
+    let observation = running(1, 0, true);
+    assert_eq!(prober.observe(&observation), None, "it is no new run");
+    assert_eq!(probe(&mut prober, &observation, Failed), None);
+    assert_eq!(prober.verdict(), Some(Success));
+    assert_eq!(probe(&mut prober, &observation, Failed), Some(Failure), "the change is told");
+    assert_eq!(prober.observe(&running(2, 0, true)), Some(Failure), "the next run is new");
+}
