@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::wait::Wanted;
 use crate::output;
 
 mod image;
@@ -66,10 +67,16 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Show a Pod in detail.
     Describe(DescribeArgs),
+    /// Print what has happened to Pods.
+    Events(EventsArgs),
     /// Print the log of a container.
     Logs(LogsArgs),
     /// Run a command in a container.
     Exec(ExecArgs),
+    /// Wait until Pods have a condition, a value, or are gone.
+    Wait(WaitArgs),
+    /// Set a condition of a Pod, such as that of a readiness gate.
+    Condition(ConditionArgs),
     /// End Pods and remove everything of them.
     Delete(DeleteArgs),
     /// Print what would be done for a manifest. Needs no root.
@@ -99,6 +106,17 @@ pub(crate) struct NodeArgs {
     /// Name of this machine in place of its host name.
     #[arg(long, env = "PODRUN_NODE_NAME", value_name = "NAME")]
     pub(crate) node_name: Option<String>,
+    /// A label of this machine beside those of the configuration file; may be given several times.
+    #[arg(long = "node-label", value_parser = label, value_name = "KEY=VALUE")]
+    pub(crate) node_labels: Vec<(String, String)>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| "expected KEY=VALUE".to_owned())?;
+    match podrun_spec::label_faults(key, value).into_iter().next() {
+        Some(why) => Err(why),
+        None => Ok((key.to_owned(), value.to_owned())),
+    }
 }
 
 /// What to do with a limit that the host cannot enforce.
@@ -182,6 +200,91 @@ pub(crate) struct DescribeArgs {
     /// `pod NAME`, `pod/NAME` or just names; none describes all Pods of the namespace.
     #[arg(value_name = "pod NAME")]
     pub(crate) what: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// `pod NAME`, `pod/NAME` or just names; none shows the events of all Pods of the namespace.
+    #[arg(value_name = "POD")]
+    pub(crate) what: Vec<String>,
+    /// Only the events of this object: `pod/NAME`.
+    #[arg(long = "for", value_name = "OBJECT")]
+    pub(crate) object: Option<String>,
+    /// Only these types: Normal, Warning.
+    #[arg(long, value_delimiter = ',', value_parser = event_type, value_name = "TYPES")]
+    pub(crate) types: Vec<String>,
+    /// Go on printing events until interrupted.
+    #[arg(short, long, short_alias = 'f')]
+    pub(crate) watch: bool,
+    /// wide, json or yaml.
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<EventsFormat>,
+    /// Pods of all namespaces.
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    /// Print no header.
+    #[arg(long)]
+    pub(crate) no_headers: bool,
+}
+
+/// How events are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EventsFormat {
+    /// A table with more columns.
+    Wide,
+    /// JSON: `v1 Event`.
+    Json,
+    /// YAML: `v1 Event`.
+    Yaml,
+}
+
+fn event_type(text: &str) -> Result<String, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "normal" | "warning" => Ok(text.to_owned()),
+        _ => Err("expected Normal or Warning".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  podrun wait pod/web --for=condition=Ready --timeout=60s
+  podrun wait pod/web --for=jsonpath='{.status.phase}'=Running
+  podrun wait pod/web --for=delete")]
+pub(crate) struct WaitArgs {
+    /// `pod NAME...`, `pod/NAME` or just names.
+    #[arg(value_name = "POD", required_unless_present = "all")]
+    pub(crate) what: Vec<String>,
+    /// condition=TYPE[=STATUS], jsonpath=TEMPLATE[=VALUE] or delete.
+    #[arg(long = "for", value_parser = Wanted::parse, value_name = "WHAT")]
+    pub(crate) wanted: Wanted,
+    /// Stop waiting after this time: 30s, 5m.
+    #[arg(long, value_parser = output::duration, default_value = "30s", value_name = "DURATION")]
+    pub(crate) timeout: std::time::Duration,
+    /// All Pods of the namespace.
+    #[arg(long, conflicts_with = "what")]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A Pod with readiness gates is Ready when the condition of each is True. Somebody has to set it:
+  podrun condition web example.com/in-rotation=True --reason=Registered
+
+Conditions that follow from what the Pod does (Ready, Initialized, ...) cannot be set."
+)]
+pub(crate) struct ConditionArgs {
+    /// `NAME` or `pod/NAME`.
+    #[arg(value_name = "POD")]
+    pub(crate) pod: String,
+    /// The condition and its status.
+    #[arg(value_parser = crate::commands::condition::parse, value_name = "TYPE=True|False")]
+    pub(crate) condition: (String, bool),
+    /// Why, in one word.
+    #[arg(long, value_name = "WORD")]
+    pub(crate) reason: Option<String>,
+    /// Why, in words.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
 }
 
 #[derive(Debug, Args)]

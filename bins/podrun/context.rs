@@ -87,9 +87,13 @@ pub(crate) fn manifest_with_pods(file: &str) -> Result<Manifest, CommandError> {
 }
 
 /// Returns how Pods are run here.
-pub(crate) fn options(node: &NodeArgs, remove_when_finished: bool) -> Result<PodOptions, CommandError> {
-    let node_name = match &node.node_name {
-        Some(name) => name.clone(),
+pub(crate) fn options(
+    engine: &Engine,
+    node: &NodeArgs,
+    remove_when_finished: bool,
+) -> Result<PodOptions, CommandError> {
+    let node_name = match node.node_name.clone().or(engine.config()?.node.name) {
+        Some(name) => name,
         None => nix::unistd::gethostname()
             .map_err(|errno| CommandError::new(Code::Engine, format!("read the host name: {errno}")))?
             .to_string_lossy()
@@ -97,6 +101,7 @@ pub(crate) fn options(node: &NodeArgs, remove_when_finished: bool) -> Result<Pod
     };
     Ok(PodOptions {
         node_name,
+        node_labels: node.node_labels.iter().cloned().collect(),
         unenforced_limits: match node.unenforced_limits {
             Unenforced::Refuse => UnenforcedLimits::Refuse,
             Unenforced::Warn => UnenforcedLimits::Warn,

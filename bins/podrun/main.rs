@@ -12,6 +12,7 @@ mod jsonpath;
 mod output;
 mod report;
 mod terminal;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,9 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(&global, &args),
         Command::Get(args) => commands::get::run(&global, &args),
         Command::Describe(args) => commands::describe::run(&global, &args),
+        Command::Events(args) => commands::events::run(&global, &args),
+        Command::Wait(args) => commands::wait::run(&global, &args),
+        Command::Condition(args) => commands::condition::run(&global, &args),
         Command::Logs(args) => commands::logs::run(&global, &args),
         Command::Exec(args) => commands::exec::run(&global, &args),
         Command::Delete(args) => commands::delete::run(&global, &args),

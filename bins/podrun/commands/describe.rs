@@ -8,11 +8,12 @@ use podrun_spec::model::{Container, EnvSource, Medium, VolumeSource};
 use podrun_spec::status::{ContainerState, ContainerStatus, Terminated};
 use podrun_spec::time::Timestamp;
 
+use super::events::{one_line, seen};
 use super::get::summary;
 use crate::cli::{DescribeArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
-use crate::output::{age, harmless, now, since, table};
+use crate::output::{harmless, now, table};
 use crate::report::CommandResult;
 
 pub(crate) fn run(global: &Global, args: &DescribeArgs) -> CommandResult {
@@ -260,13 +261,9 @@ fn describe_events(sheet: &mut Sheet, view: &PodView, now: Timestamp) {
         .events
         .iter()
         .map(|event| {
-            let last = age(since(event.last, now));
-            let when = match event.count {
-                1 => last,
-                n => format!("{last} (x{n} over {})", age(since(event.first, now))),
-            };
-            let from = event.field_path.clone().unwrap_or_default();
-            vec![format!("  {:?}", event.kind), event.reason.clone(), when, from, event.message.clone()]
+            let about = event.field_path.clone().unwrap_or_default();
+            let (kind, when) = (format!("  {:?}", event.kind), seen(event, now));
+            vec![kind, event.reason.clone(), when, about, one_line(event)]
         })
         .collect();
     if rows.is_empty() {

@@ -1,10 +1,7 @@
 //! `podrun get pods`.
 
-use std::os::fd::AsFd as _;
-
 use anstream::{print, println};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use podrun_engine::{Client, Engine, Message, PodView};
+use podrun_engine::{Engine, PodView};
 use podrun_spec::to_yaml;
 use serde_json::{Value, json};
 
@@ -12,6 +9,7 @@ use crate::cli::{GetArgs, Global, OutputFormat};
 use crate::exit_code::Code;
 use crate::output::{age, now, since, table};
 use crate::report::{CommandError, CommandResult};
+use crate::watch::{Change, Next, Watches};
 use crate::{context, jsonpath};
 
 mod selector;
@@ -145,68 +143,17 @@ fn rows(args: &GetArgs, views: &[PodView], header: bool) -> String {
 /// Prints the Pods, then each again when it changes, until all have ended or the command is interrupted.
 fn watch(engine: &Engine, args: &GetArgs, views: Vec<PodView>) -> CommandResult {
     print_views(args, &views, true, !args.no_headers)?;
-    let mut watched: Vec<(PodView, Client)> = Vec::new();
+    let mut watches = Watches::new(engine);
     for view in views {
-        if view.supervised {
-            let connected = engine.connect(&view.pod).and_then(|mut client| {
-                client.watch()?;
-                Ok(client)
-            });
-            match connected {
-                Ok(client) => watched.push((view, client)),
-                // It has ended since it was looked at.
-                Err(podrun_engine::Error::Unreachable { .. }) => {
-                    if let Some(last) = last_view(engine, &view)? {
-                        print_views(args, &[last], true, false)?;
-                    }
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        watches.add(view);
     }
-    while !watched.is_empty() {
-        if !watched.iter().any(|(_, client)| client.has_buffered()) {
-            let mut fds: Vec<PollFd<'_>> =
-                watched.iter().map(|(_, client)| PollFd::new(client.as_fd(), PollFlags::POLLIN)).collect();
-            // An error shows itself at the read.
-            let _ = poll(&mut fds, PollTimeout::NONE);
-        }
-        let mut still = Vec::new();
-        for (mut view, mut client) in watched {
-            let mut open = true;
-            while open && (client.has_buffered() || super::run::readable(&client)) {
-                match client.next() {
-                    Ok(Some(Message::Status { status, deletion })) => {
-                        if *status != view.published.status || deletion != view.published.deletion {
-                            view.published.status = *status;
-                            view.published.deletion = deletion;
-                            print_views(args, std::slice::from_ref(&view), true, false)?;
-                        }
-                    }
-                    Ok(Some(Message::Ended)) => client.drained()?,
-                    Ok(Some(Message::Finished { .. }) | None) | Err(_) => open = false,
-                    Ok(Some(_)) => {}
-                }
+    loop {
+        match watches.next(None, None) {
+            Next::Change(index, Change::Status) => {
+                print_views(args, std::slice::from_ref(watches.view(index)), true, false)?;
             }
-            if open {
-                still.push((view, client));
-            } else if let Some(last) = last_view(engine, &view)? {
-                print_views(args, &[last], true, false)?;
-            }
+            Next::Change(..) | Next::Other => {}
+            Next::Timeout | Next::Nothing => return Ok(Code::Ok),
         }
-        watched = still;
-    }
-    Ok(Code::Ok)
-}
-
-/// Returns how the Pod stands now that its supervisor has gone, if that is news.
-fn last_view(engine: &Engine, known: &PodView) -> Result<Option<PodView>, CommandError> {
-    match engine.pod(&known.pod.meta.namespace, &known.pod.meta.name) {
-        Ok(now) if now.pod.meta.uid == known.pod.meta.uid => {
-            Ok((now.published.status != known.published.status).then_some(now))
-        }
-        // Removed, or another Pod of the same name.
-        Ok(_) | Err(podrun_engine::Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }

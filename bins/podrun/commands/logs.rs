@@ -15,6 +15,7 @@ use crate::exit_code::Code;
 use crate::follow::{Changes, Entry, LogFile};
 use crate::output::now;
 use crate::report::{CommandError, CommandResult};
+use crate::watch::is_readable;
 
 pub(crate) fn run(global: &Global, args: &LogsArgs) -> CommandResult {
     let engine = context::engine(global)?;
@@ -220,7 +221,7 @@ impl Following {
             let _ = poll(&mut fds, PollTimeout::NONE);
         }
         self.changes.clear();
-        while client.has_buffered() || super::run::readable(client) {
+        while client.has_buffered() || is_readable(client) {
             match client.next() {
                 Ok(Some(Message::Status { status, .. })) => self.status = *status,
                 // The file is open: what is in it can be read after it is gone.

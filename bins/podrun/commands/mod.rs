@@ -1,9 +1,11 @@
 //! One file for each verb.
 
 pub(crate) mod completion;
+pub(crate) mod condition;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod get;
 pub(crate) mod image;
@@ -11,3 +13,4 @@ pub(crate) mod logs;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod version;
+pub(crate) mod wait;

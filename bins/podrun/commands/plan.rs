@@ -14,7 +14,7 @@ const PLANNED_UID: &str = "00000000-0000-4000-8000-000000000000";
 
 pub(crate) fn run(global: &Global, args: &PlanArgs) -> CommandResult {
     let engine = context::engine(global)?;
-    let options = context::options(&args.node, false)?;
+    let options = context::options(&engine, &args.node, false)?;
     let manifest = context::manifest_with_pods(&args.file)?;
     let mut plans = Vec::new();
     for parsed in manifest.pods {

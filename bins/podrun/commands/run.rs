@@ -17,6 +17,7 @@ use crate::exit_code::Code;
 use crate::follow::{Changes, ContainerLog, Lines};
 use crate::output::{harmless, now, since};
 use crate::report::{CommandError, CommandResult, warning};
+use crate::watch::is_readable;
 use crate::{context, report};
 
 pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
@@ -24,13 +25,13 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
     let engine = context::engine(global)?;
     // Forked before the manifest is read: the supervisor inherits nothing of that.
     let mut launcher = Some(engine.launcher()?);
-    let options = context::options(&args.node, args.rm)?;
+    let options = context::options(&engine, &args.node, args.rm)?;
     let manifest = context::manifest_with_pods(&args.file)?;
     // All or none: nothing is made while one of them cannot be.
     for parsed in &manifest.pods {
-        let plan = engine.plan(&parsed.pod, &options)?;
+        let unenforced = engine.check(&parsed.pod, &options)?;
         // Who follows sees the events, which say the same.
-        for limit in plan.unenforced.into_iter().filter(|_| args.detach || args.quiet) {
+        for limit in unenforced.into_iter().filter(|_| args.detach || args.quiet) {
             let (object, value, controller, why) = (limit.object, limit.value, limit.controller, limit.why);
             warning(&format!("{object}: {value} is not enforced: the {controller} controller {why}"));
         }
@@ -39,7 +40,14 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
     for parsed in manifest.pods {
         let created = engine.create(parsed.pod, parsed.wire, manifest.objects.clone(), options.clone());
         match created.and_then(|view| launch(&engine, launcher.take(), view)) {
-            Ok(view) => views.push(view),
+            Ok(view) => {
+                let held_back =
+                    if args.detach || args.quiet { engine.held_back(&view.pod.meta.uid) } else { None };
+                if let Some(why) = held_back {
+                    warning(&format!("pod \"{}\" is not started: {why}", view.pod.meta.name));
+                }
+                views.push(view);
+            }
             Err(error) => {
                 undo(&engine, &views);
                 return Err(error.into());
@@ -85,6 +93,8 @@ struct Followed {
     client: Option<Client>,
     logs: Vec<(String, ContainerLog, Lines)>,
     status: PodStatus,
+    /// Events of a Pod that ended before it could be watched.
+    missed: Vec<EventRecord>,
 }
 
 /// All Pods of the manifest, until they have ended.
@@ -124,7 +134,8 @@ impl<'a> Follower<'a> {
                     (c.name.clone(), ContainerLog::new(engine.log_dir(&view.pod, &c.name)), Lines::default())
                 })
                 .collect();
-            let mut pod = Followed { client: None, logs, status: PodStatus::default(), view };
+            let mut pod =
+                Followed { client: None, logs, status: PodStatus::default(), missed: Vec::new(), view };
             pod.watch(engine);
             pods.push(pod);
         }
@@ -132,6 +143,10 @@ impl<'a> Follower<'a> {
     }
 
     fn follow(mut self) -> Code {
+        for index in 0..self.pods.len() {
+            let missed = std::mem::take(&mut self.pods[index].missed);
+            missed.iter().filter(|_| !self.quiet).for_each(|event| self.print_event(index, event));
+        }
         while self.pods.iter().any(|pod| pod.client.is_some()) {
             self.wait();
             self.changes.clear();
@@ -177,18 +192,15 @@ impl<'a> Follower<'a> {
     }
 
     fn take_messages(&mut self, index: usize) {
-        let (quiet, begun, several) = (self.quiet, self.begun, self.pods.len() > 1);
-        let pod = &mut self.pods[index];
         loop {
+            let pod = &mut self.pods[index];
             let Some(client) = &mut pod.client else { return };
-            if !client.has_buffered() && !readable(client) {
+            if !client.has_buffered() && !is_readable(client) {
                 return;
             }
             match client.next() {
                 Ok(Some(Message::Status { status, .. })) => pod.status = *status,
-                Ok(Some(Message::Event { event })) if !quiet => {
-                    print_event(&event, begun, several.then_some(pod.view.pod.meta.name.as_str()));
-                }
+                Ok(Some(Message::Event { event })) if !self.quiet => self.print_event(index, &event),
                 Ok(Some(Message::Finished { .. })) => pod.client = None,
                 Ok(Some(Message::Event { .. } | Message::Ok)) => {}
                 Ok(Some(Message::Ended)) => {
@@ -201,6 +213,11 @@ impl<'a> Follower<'a> {
                 Ok(None) | Err(_) => pod.watch_again(self.engine),
             }
         }
+    }
+
+    fn print_event(&self, index: usize, event: &EventRecord) {
+        let name = self.pods[index].view.pod.meta.name.as_str();
+        print_event(event, self.begun, (self.pods.len() > 1).then_some(name));
     }
 
     fn print_logs(&mut self, last: bool) {
@@ -256,7 +273,10 @@ impl Followed {
             Err(error) => {
                 // A Pod that ended before it could be watched has left its last status.
                 match engine.pod(&self.view.pod.meta.namespace, &self.view.pod.meta.name) {
-                    Ok(view) => self.status = view.published.status,
+                    Ok(view) => {
+                        self.status = view.published.status;
+                        self.missed = view.published.events;
+                    }
                     Err(_) => warning(&report::chain(&error)),
                 }
                 None
@@ -289,11 +309,6 @@ impl Followed {
         }
         self.watch(engine);
     }
-}
-
-pub(crate) fn readable(client: &Client) -> bool {
-    let mut fds = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
 fn print_event(event: &EventRecord, begun: Timestamp, pod: Option<&str>) {

@@ -52,6 +52,29 @@ impl Client {
     /// EPIPE and the like where the supervisor is gone, [`Error::Refused`] where it says no.
     pub fn delete(&mut self, grace_seconds: Option<u64>) -> Result<()> {
         self.send(&Request::Delete { grace_seconds })?;
+        self.await_ok()
+    }
+
+    /// Sets a condition that is not podrun's own, for instance that of a readiness gate, and waits until it is recorded.
+    ///
+    /// # Errors
+    /// EPIPE and the like where the supervisor is gone, [`Error::Refused`] for a condition that follows from what the Pod
+    /// does.
+    pub fn set_condition(
+        &mut self,
+        kind: &str,
+        status: bool,
+        reason: Option<&str>,
+        message: Option<&str>,
+    ) -> Result<()> {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let (kind, reason, message) = (kind.to_owned(), owned(reason), owned(message));
+        self.send(&Request::SetCondition { kind, status, reason, message })?;
+        self.await_ok()
+    }
+
+    /// Waits for the answer to a wish.
+    fn await_ok(&mut self) -> Result<()> {
         loop {
             match self.next()? {
                 // A watch may run on the same connection.

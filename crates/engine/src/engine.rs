@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 
 use podrun_image::Store;
 use podrun_image::registry::{Keyring, Registries};
-use podrun_plan::model::Plan;
+use podrun_plan::model::{Plan, Unenforced};
 use podrun_sandbox::protocol::ExecTarget;
 use podrun_sandbox::{Exec, Execs, Stdio};
 use podrun_spec::WirePod;
 use podrun_spec::model::{Object, Pod};
 use podrun_spec::status::Phase;
 
+use crate::changes::PodChanges;
 use crate::client::Client;
 use crate::clock;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::facts::Host;
 use crate::launch::{Waiting, fork_waiting};
@@ -124,6 +126,42 @@ impl Engine {
         supervisor::make_plan(pod, &self.host()?.facts(options))
     }
 
+    /// Sees whether a Pod can be created here, and returns the limits that it would have to live without.
+    ///
+    /// A Pod that a kubelet would reject can be created: it fails at once, with the kubelet's reason.
+    ///
+    /// # Errors
+    /// As [`Engine::plan`].
+    pub fn check(&self, pod: &Pod, options: &PodOptions) -> Result<Vec<Unenforced>> {
+        self.plan(&supervisor::without_rejected(pod), options).map(|plan| plan.unenforced)
+    }
+
+    /// Returns the configuration file.
+    ///
+    /// # Errors
+    /// Any errno of reading it; [`Error::Config`].
+    pub fn config(&self) -> Result<Config> {
+        Config::load(&self.paths.config_file())
+    }
+
+    /// Returns why a Pod that has just been launched is not started: it waits for room, or is rejected.
+    pub fn held_back(&self, uid: &str) -> Option<String> {
+        let status = self.records.published(uid).ok()?.status;
+        if status.phase == Phase::Failed {
+            return status.message;
+        }
+        let unscheduled = status.conditions.into_iter().find(|c| c.kind == "PodScheduled" && !c.status)?;
+        unscheduled.message
+    }
+
+    /// Returns what becomes readable when a Pod is created or removed.
+    ///
+    /// # Errors
+    /// Any errno of inotify_init1(2), inotify_add_watch(2) or of making the directory.
+    pub fn changes(&self) -> Result<PodChanges> {
+        PodChanges::new(&self.paths.supervisor(""), &self.records.names())
+    }
+
     pub(crate) fn host(&self) -> Result<&Host> {
         match self.host.get() {
             Some(host) => Ok(host),
@@ -148,7 +186,8 @@ impl Engine {
     ) -> Result<PodView> {
         pod.meta.uid = new_uid()?;
         pod.meta.generation = 1;
-        self.plan(&pod, &options)?;
+        self.check(&pod, &options)?;
+        self.config()?;
         self.paths.create()?;
         let created = clock::wall();
         let wire = wire.with_metadata(&pod.meta.uid, created, pod.meta.generation, None);

@@ -78,7 +78,7 @@ fn cgroup_facts() -> Result<CgroupFacts> {
     Ok(CgroupFacts { mount: hierarchy.mount, parent: CGROUP_PARENT.to_owned(), controllers })
 }
 
-fn memory_bytes() -> Result<u64> {
+pub(crate) fn memory_bytes() -> Result<u64> {
     let path = Path::new("/proc/meminfo");
     let info = procfs::Meminfo::current().map_err(|source| Error::corrupt(path, source))?;
     Ok(info.mem_total)

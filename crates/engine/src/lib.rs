@@ -19,20 +19,26 @@
 //! # }
 //! ```
 
+mod changes;
+mod claims;
 mod client;
 mod clock;
+mod config;
 mod engine;
 mod error;
 mod events;
 mod facts;
 mod launch;
+mod node;
 mod paths;
 mod protocol;
 mod record;
 mod registries;
 mod supervisor;
 
+pub use changes::PodChanges;
 pub use client::Client;
+pub use config::{Config, NodeConfig};
 pub use engine::{CgroupReadBack, Engine, Launcher, PodFault, Pods, lease_of};
 pub use error::{Error, Result, chain};
 pub use events::EventRecord;

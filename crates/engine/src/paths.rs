@@ -20,7 +20,7 @@ pub struct Paths {
     pub run: PathBuf,
     /// `/var/lib/podrun`, or `<root>/data`.
     pub data: PathBuf,
-    /// `/etc/podrun`, or `<root>/etc`: `registries.toml` and `auth.json`. Only read.
+    /// `/etc/podrun`, or `<root>/etc`: `config.toml`, `registries.toml` and `auth.json`. Only read.
     pub config: PathBuf,
 }
 
@@ -37,6 +37,11 @@ impl Paths {
     /// Returns all directories below one root, so that many can exist side by side.
     pub fn below(root: &Path) -> Self {
         Self { run: root.join("run"), data: root.join("data"), config: root.join("etc") }
+    }
+
+    /// Returns the file that says what is the same for all Pods of this machine; it need not be there.
+    pub fn config_file(&self) -> PathBuf {
+        self.config.join("config.toml")
     }
 
     /// Returns the directory of live state of a Pod's supervisor: its socket and its lock.
@@ -136,6 +141,14 @@ pub(crate) fn open_lock(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
     options.open(path).map_err(|source| Error::io("open", path, source))
+}
+
+/// Takes the lock of a data directory under which names and room are given; released on drop.
+pub(crate) fn lock(data: &Path) -> Result<File> {
+    let path = data.join("lock");
+    let file = open_lock(&path)?;
+    file.lock().map_err(|source| Error::io("lock", &path, source))?;
+    Ok(file)
 }
 
 /// Removes a file; fine if it is not there.

@@ -27,6 +27,17 @@ pub(crate) enum Request {
         /// Seconds of grace; none takes the Pod's own.
         grace_seconds: Option<u64>,
     },
+    /// Answered by `Ok` once the condition is recorded.
+    SetCondition {
+        /// `type`, for instance of a readiness gate.
+        kind: String,
+        /// True or False.
+        status: bool,
+        /// A word.
+        reason: Option<String>,
+        /// The reason in words.
+        message: Option<String>,
+    },
     /// The answer of a watcher to [`Message::Ended`]: it has read what it wants. Not answered itself.
     Drained,
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <data>/names/<namespace>_<name>      the UID that has the name
+//! <data>/claims/<uid>                  what an admitted Pod holds of the node
 //! <data>/pods/<uid>/record.json        what was asked for; written once, before anything is made
 //! <data>/pods/<uid>/status.json        status, events and deletion as last published
 //! <data>/pods/<uid>/state.json         the state machine, for a supervisor that takes over
@@ -15,6 +16,7 @@
 //! to remove it. A `status.json` that cannot be read is reported and written again by the supervisor. A `state.json` that
 //! cannot be read keeps a new supervisor from taking over, since it would have to guess; the Pod can be removed.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -26,9 +28,10 @@ use podrun_spec::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::events::EventRecord;
-use crate::paths::{Paths, create_private_dir, is_temporary, open_lock, remove_file, write_atomically};
+use crate::paths::{Paths, create_private_dir, is_temporary, lock, remove_file, write_atomically};
 
 const VERSION: u32 = 1;
 
@@ -38,6 +41,9 @@ const VERSION: u32 = 1;
 pub struct PodOptions {
     /// This machine's name.
     pub node_name: String,
+    /// Labels of this machine beside those of the configuration file.
+    #[serde(default)]
+    pub node_labels: BTreeMap<String, String>,
     /// What to do with limits that the host cannot enforce.
     pub unenforced_limits: UnenforcedLimits,
     /// Processes that the Pod may have.
@@ -46,6 +52,20 @@ pub struct PodOptions {
     pub memory_qos: bool,
     /// Remove the Pod when it has ended.
     pub remove_when_finished: bool,
+}
+
+impl PodOptions {
+    /// Returns how Pods are run where nobody says otherwise.
+    pub fn new(node_name: String) -> Self {
+        Self {
+            node_name,
+            node_labels: BTreeMap::new(),
+            unenforced_limits: UnenforcedLimits::default(),
+            pod_pids_limit: PidsLimit::default(),
+            memory_qos: false,
+            remove_when_finished: false,
+        }
+    }
 }
 
 /// How many processes a Pod may have.
@@ -173,7 +193,7 @@ impl Records {
             Record { version: VERSION, uid: pod.meta.uid.clone(), created, options, pod: wire, objects };
         let dir = self.paths.pod_data(&record.uid);
         create_private_dir(&dir)?;
-        create_private_dir(&self.paths.data.join("names"))?;
+        create_private_dir(&self.names())?;
         // The name comes first: a name without a Pod is free, while a Pod without its name could not be asked for.
         write_atomically(&self.name_path(namespace, name), record.uid.as_bytes(), false)?;
         write_json(&dir.join("record.json"), &record, false)?;
@@ -188,7 +208,7 @@ impl Records {
     pub(crate) fn sync(&self, pod: &Pod) -> Result<()> {
         let dir = self.paths.pod_data(&pod.meta.uid);
         let name = self.name_path(&pod.meta.namespace, &pod.meta.name);
-        for path in [&dir.join("record.json"), &name, &dir, &self.paths.data.join("names")] {
+        for path in [&dir.join("record.json"), &name, &dir, &self.names()] {
             match File::open(path).and_then(|file| file.sync_all()) {
                 // It was removed meanwhile.
                 Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -213,7 +233,7 @@ impl Records {
 
     /// Returns the namespace and name under which a Pod was created, without its record.
     pub(crate) fn name_of(&self, uid: &str) -> Option<(String, String)> {
-        let entries = fs::read_dir(self.paths.data.join("names")).ok()?.filter_map(std::result::Result::ok);
+        let entries = fs::read_dir(self.names()).ok()?.filter_map(std::result::Result::ok);
         let mut named =
             entries.filter(|entry| fs::read_to_string(entry.path()).is_ok_and(|text| text == uid));
         let file = named.next()?.file_name();
@@ -273,6 +293,7 @@ impl Records {
         // With the record the Pod ceases to be; what a removal that is cut short leaves after that is swept up.
         remove_file(&self.paths.pod_data(&meta.uid).join("record.json"))?;
         remove_tree(&self.paths.pod_data(&meta.uid))?;
+        Claims::new(&self.paths).release(&meta.uid)?;
         // Its lock goes last: until now nobody else may look after it.
         remove_tree(&self.paths.supervisor(&meta.uid))?;
         let name = self.name_path(&meta.namespace, &meta.name);
@@ -297,12 +318,13 @@ impl Records {
     fn remnants(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         let (pods, supervisors) = (self.paths.pod_data(""), self.paths.supervisor(""));
-        for path in list(&pods)?.into_iter().chain(list(&supervisors)?) {
+        let claims = Claims::new(&self.paths).files()?;
+        for path in list(&pods)?.into_iter().chain(list(&supervisors)?).chain(claims) {
             if !self.exists(&file_name(&path)) {
                 found.push(path);
             }
         }
-        for path in list(&self.paths.data.join("names"))? {
+        for path in list(&self.names())? {
             // One that has just been removed is nothing to remove.
             let Ok(uid) = fs::read_to_string(&path) else { continue };
             if is_temporary(&file_name(&path)) || !self.exists(&uid) {
@@ -317,17 +339,19 @@ impl Records {
         Ok(found)
     }
 
+    /// Returns the directory of names.
+    pub(crate) fn names(&self) -> PathBuf {
+        self.paths.data.join("names")
+    }
+
     fn name_path(&self, namespace: &str, name: &str) -> PathBuf {
         // Neither part may hold an underscore or a slash: both are validated DNS names.
-        self.paths.data.join("names").join(format!("{namespace}_{name}"))
+        self.names().join(format!("{namespace}_{name}"))
     }
 
     /// Takes the lock under which names are given and taken back; released on drop.
     fn lock(&self) -> Result<File> {
-        let path = self.paths.data.join("lock");
-        let file = open_lock(&path)?;
-        file.lock().map_err(|source| Error::io("lock", &path, source))?;
-        Ok(file)
+        lock(&self.paths.data)
     }
 }
 
@@ -352,11 +376,9 @@ pub(crate) fn stand_in(
     let podrun_spec::ParsedPod { mut pod, wire } = parsed.pods.into_iter().next().ok_or_else(missing)?;
     uid.clone_into(&mut pod.meta.uid);
     let options = PodOptions {
-        node_name: String::new(),
         unenforced_limits: UnenforcedLimits::Warn,
         pod_pids_limit: PidsLimit::Unlimited,
-        memory_qos: false,
-        remove_when_finished: false,
+        ..PodOptions::new(String::new())
     };
     let mut published = Published::default();
     published.status.phase = Phase::Unknown;
@@ -448,6 +470,7 @@ mod tests {
             "data/names/default_gone",
             "data/names/.default_web.tmp.tmp",
             "data/logs/default_gone_u-2/c/0.log",
+            "data/claims/u-2",
             "run/supervisors/u-2/lock",
         ];
         for path in kept.iter().chain(&swept) {

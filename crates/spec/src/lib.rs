@@ -62,6 +62,18 @@ pub use wire::{EventFields, StoredPodError, WireEvent, WirePod, decode_strict, f
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// Returns what is wrong with a label, in the API server's words; nothing for one that is fine.
+///
+/// ```
+/// assert!(podrun_spec::label_faults("example.com/disk", "ssd").is_empty());
+/// assert_eq!(podrun_spec::label_faults("", "ssd").len(), 2);
+/// ```
+pub fn label_faults(key: &str, value: &str) -> Vec<String> {
+    let mut faults = validate::names::label_key(key);
+    faults.extend(validate::names::label_value(value));
+    faults
+}
+
 /// Writes a JSON value as a YAML document.
 pub fn to_yaml(value: &serde_json::Value) -> String {
     yaml::write(value)

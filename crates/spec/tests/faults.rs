@@ -108,14 +108,6 @@ fn what_is_valid_but_not_done_is_refused_by_name() {
             "securityContext: {seccompProfile: {type: Localhost, localhostProfile: a}}",
             "spec.securityContext.seccompProfile.type",
         ),
-        (
-            "securityContext: {sysctls: [{name: net.core.somaxconn, value: '1'}]}",
-            "spec.securityContext.sysctls[0].name",
-        ),
-        (
-            "hostNetwork: true\n  securityContext: {sysctls: [{name: net/ipv4/tcp_syncookies, value: '1'}]}",
-            "spec.securityContext.sysctls[0].name",
-        ),
         ("volumes: [{name: v, configMap: {name: m}}]", "spec.volumes[0].configMap"),
         ("volumes: [{name: v, emptyDir: {medium: HugePages}}]", "spec.volumes[0].emptyDir.medium"),
     ];

@@ -12,7 +12,6 @@ use podrun_plan::model::{ContainerPlan, ContainerSetup};
 use podrun_sandbox::{Sandbox, SandboxError, volumes};
 use podrun_spec::env::{Addresses, NodeFacts, assemble_env};
 use podrun_spec::model::{ContainerKind, PullPolicy};
-use podrun_spec::quantity::Quantity;
 
 use super::{Connection, Done, Supervisor};
 use crate::engine::lease_of;
@@ -30,8 +29,7 @@ impl Supervisor {
             Action::CreateSandbox => self.create_sandbox(),
             Action::EnsureImage { container } => self.ensure_image(container),
             Action::Start { container, attempt } => self.start(container, attempt),
-            // The machine does not ask for any yet.
-            Action::RunHook { .. } => {}
+            Action::RunHook { container, attempt, hook } => self.run_hook(container, attempt, hook),
             Action::SendStopSignal { container, attempt } => self.send_stop_signal(&container, attempt),
             Action::Kill { container, attempt } => self.kill(&container, attempt),
             Action::RemoveAttempt { container, attempt } => self.remove_attempt(&container, attempt),
@@ -40,6 +38,7 @@ impl Supervisor {
             Action::Emit(event) => self.emit(event),
             Action::Finish { remove } => {
                 self.finished = true;
+                Self::warn_on_error(self.claims.release(&self.pod.meta.uid));
                 self.remove = remove;
             }
         }
@@ -81,6 +80,7 @@ impl Supervisor {
         let connection = Connection::new(&sandbox).map_err(|error| format!("watch the sandbox: {error}"))?;
         self.connection = Some(connection);
         self.sandbox = Some(sandbox);
+        self.executors.clear();
         self.stopping = false;
         Ok(())
     }
@@ -210,16 +210,7 @@ impl Supervisor {
     }
 
     fn node_facts(&self) -> NodeFacts {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let allocatable =
-            [("cpu", i128::try_from(cpus).unwrap_or(1)), ("memory", i128::from(self.host.memory_bytes))];
-        NodeFacts {
-            name: self.host.node_name.clone(),
-            allocatable: allocatable
-                .into_iter()
-                .map(|(name, units)| (name.to_owned(), Quantity::from_millis(units * 1000)))
-                .collect(),
-        }
+        NodeFacts { name: self.node.name.clone(), allocatable: self.node.allocatable.clone() }
     }
 
     fn send_stop_signal(&mut self, container: &str, attempt: u32) {
@@ -254,6 +245,8 @@ impl Supervisor {
         self.hold = None;
         self.next = None;
         self.connection = None;
+        self.executors.clear();
+        self.hooks.clear();
         let sandbox = self.sandbox.take();
         let (plan, mount) = (self.plan.sandbox.clone(), self.host.cgroup.mount.clone());
         self.in_background("FailedKillPod", Input::SandboxStopped, move || {

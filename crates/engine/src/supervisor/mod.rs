@@ -13,13 +13,21 @@
 
 mod async_fd;
 mod carry_out;
-#[expect(dead_code, reason = "probes and hooks are about to use it")]
+mod close;
 mod exec;
+mod executors;
+mod handlers;
+mod hooks;
 mod lock;
 mod look_ahead;
+mod probes;
+mod publish;
+mod room;
 mod server;
 mod take_over;
+mod wishes;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,29 +37,34 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::unistd::write;
 use podrun_image::Hold;
-use podrun_lifecycle::{Action, Input, Machine, Now, PodEvent, State};
+use podrun_lifecycle::{Action, Input, Machine, Now, State};
+use podrun_plan::admission::{self, Node};
 use podrun_plan::facts::{HostFacts, ImageFacts, UnenforcedLimits};
 use podrun_plan::model::Plan;
 use podrun_plan::plan;
 use podrun_sandbox::{InitProgram, Sandbox};
 use podrun_spec::model::Pod;
-use podrun_spec::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use self::executors::Executors;
+use self::hooks::RunningHook;
 pub(crate) use self::lock::SupervisorLock;
 use self::look_ahead::Next;
+use self::probes::{Probed, Probes};
+use self::room::{Room, next_room};
 use self::server::{BACKLOG, Hub, Wish};
+use crate::claims::Claims;
 use crate::clock;
-use crate::engine::{Engine, release_images};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventLog;
 use crate::facts::Host;
 use crate::launch::{Order, log_to, release_memory};
 use crate::paths::Paths;
-use crate::protocol::{Message, Request};
-use crate::record::{Deletion, PodView, Published, Record, Records, read_json, remove_tree, write_json};
+use crate::protocol::Message;
+use crate::record::{PodView, Published, Record, Records, read_json, remove_tree};
 
 /// After so long without an event the start is over, and memory that it needed can go.
 const QUIET: Duration = Duration::from_secs(1);
@@ -119,6 +132,11 @@ async fn supervise(
         loaded => loaded?,
     };
     server::serve(&run_dir, hub).map_err(|source| Error::io("bind socket in", &run_dir, source))?;
+    supervisor.seek_room();
+    if supervisor.is_held_back() {
+        // Whoever waits for the Pod's start is to see that there will be none for now.
+        supervisor.work_off();
+    }
     tell()?;
     supervisor.take_up();
     let mut trimmed = false;
@@ -127,10 +145,11 @@ async fn supervise(
         if supervisor.finished {
             break;
         }
-        let deadline = supervisor.machine.deadline().map(|at| at.saturating_sub(supervisor.ahead));
+        let deadline = supervisor.deadline();
         tokio::select! {
             input = next_sandbox_input(&mut supervisor.connection) => supervisor.on_sandbox(input),
-            () = sleep_until(deadline) => supervisor.inputs.push_back(Input::Tick),
+            () = sleep_until(deadline) => supervisor.on_time(),
+            () = next_room(supervisor.room.as_ref()) => supervisor.seek_room(),
             Some(wish) = wishes.recv() => supervisor.on_wish(wish),
             Some(done) = done.recv() => supervisor.on_done(done),
             () = tokio::time::sleep(QUIET), if !trimmed => {
@@ -156,6 +175,10 @@ enum Done {
     Answer(Input),
     /// It could not be done and is tried again: a reason and its words.
     Trouble(&'static str, String),
+    /// A probe has been made.
+    Probed(Probed),
+    /// It is time to look for room again.
+    Room,
 }
 
 /// The two fds of a sandbox, registered with the runtime.
@@ -194,7 +217,16 @@ struct Supervisor {
     host: HostFacts,
     plan: Plan,
     init: InitProgram,
+    claims: Claims,
+    node: Node,
+    /// What a Pod listens to that waits for room.
+    room: Option<Room>,
+    /// Why it waits, as the machine was told.
+    refused: Option<String>,
     machine: Machine,
+    probes: Probes,
+    executors: Executors,
+    hooks: Vec<RunningHook>,
     boot_id: String,
     ahead: Duration,
     inputs: VecDeque<Input>,
@@ -219,7 +251,7 @@ struct Supervisor {
     present: watch::Sender<Published>,
     done: mpsc::Sender<Done>,
     /// Who waits for what has come in to be written down.
-    waiting: Vec<oneshot::Sender<()>>,
+    waiting: Vec<oneshot::Sender<std::result::Result<(), String>>>,
     finished: bool,
     remove: bool,
 }
@@ -236,7 +268,7 @@ impl Supervisor {
         let record_path = paths.pod_data(uid).join("record.json");
         let pod = record.to_pod(&record_path)?;
         let host = host.facts(&record.options);
-        let plan = make_plan(&pod, &host)?;
+        let plan = make_plan(&without_rejected(&pod), &host)?;
         let boot_id = boot_id()?;
         let saved: Option<Saved> = read_json(&paths.pod_data(uid).join("state.json"))?;
         // What the file said follows from the state, but for events: it is written again.
@@ -257,7 +289,7 @@ impl Supervisor {
                 let ahead = saved.state.clock();
                 (Machine::restore(&pod, saved.state), VecDeque::from([Input::SandboxLost]), ahead)
             }
-            None => (Machine::new(&pod), VecDeque::from([Input::Created]), Duration::ZERO),
+            None => (Machine::new(&pod), VecDeque::new(), Duration::ZERO),
         };
         let mut events = EventLog::default();
         events.restore(published.events.clone());
@@ -266,6 +298,8 @@ impl Supervisor {
         let (wishes_tx, wishes) = mpsc::channel(16);
         let (done, done_rx) = mpsc::channel(16);
         let hub = Hub { messages: messages.clone(), present: present_rx, wishes: wishes_tx };
+        let known = (!first).then(|| machine.status());
+        let probes = Probes::new(&pod, &machine, clock::boot() + ahead, known.as_ref());
         let supervisor = Self {
             paths: paths.clone(),
             records,
@@ -274,7 +308,14 @@ impl Supervisor {
             host,
             plan,
             init: InitProgram::new(init),
+            claims: Claims::new(paths),
+            node: Node::default(),
+            room: None,
+            refused: None,
             machine,
+            probes,
+            executors: Executors::default(),
+            hooks: Vec::new(),
             boot_id,
             ahead,
             inputs,
@@ -317,161 +358,63 @@ impl Supervisor {
         release_memory();
     }
 
+    /// Returns the time since boot, as the machine counts it.
+    fn boot(&self) -> Duration {
+        clock::boot() + self.ahead
+    }
+
+    /// Returns the boot time at which something is due next.
+    fn deadline(&self) -> Option<Duration> {
+        let due = [self.machine.deadline(), self.probes.next()].into_iter().flatten().min();
+        due.map(|at| at.saturating_sub(self.ahead))
+    }
+
+    fn on_time(&mut self) {
+        if self.machine.deadline().is_some_and(|at| at <= self.boot()) {
+            self.inputs.push_back(Input::Tick);
+        }
+        self.on_probe_time();
+    }
+
+    /// Returns whether the Pod is not started now, or never.
+    fn is_held_back(&self) -> bool {
+        self.inputs.iter().any(|i| matches!(i, Input::Unschedulable { .. } | Input::Rejected { .. }))
+    }
+
     /// Works off all inputs and their consequences, then writes down where things stand.
+    ///
+    /// Nothing is written where nothing has happened: a probe that says the same as before leaves no trace.
     fn work_off(&mut self) {
+        let news = !self.inputs.is_empty() || !self.waiting.is_empty() || !self.forgettable.is_empty();
+        if !news && !self.dirty {
+            return;
+        }
         self.publish();
         while let Some(input) = self.inputs.pop_front() {
-            if input == Input::Created {
-                self.admit();
-            }
-            let now = clock::now();
-            let actions = self.machine.step(Now { boot: now.boot + self.ahead, ..now }, input);
-            // What makes processes is written down before it is done: the supervisor after this one finds what was asked
-            // for among the things that are outstanding, and whether it was done with init.
-            if actions.iter().any(|a| matches!(a, Action::CreateSandbox | Action::Start { .. })) {
-                Self::warn_on_error(self.save_state(false));
-            }
-            for action in actions {
-                self.carry_out(action);
-            }
-            self.publish();
+            self.take_in(input);
         }
         self.save();
     }
 
-    fn on_wish(&mut self, wish: Wish) {
-        // The answer follows once the wish is written down.
-        self.waiting.extend(wish.recorded);
-        if let Request::Delete { grace_seconds } = wish.request {
-            let grace = grace_seconds.unwrap_or(self.pod.spec.termination_grace_period.as_secs());
-            let now = clock::wall();
-            let sooner = self.published.deletion.is_none_or(|d| grace < d.grace_seconds);
-            if sooner {
-                let at =
-                    Timestamp(now.0.saturating_add(
-                        i64::try_from(grace).unwrap_or(i64::MAX).saturating_mul(1_000_000_000),
-                    ));
-                self.published.deletion = Some(Deletion { at, grace_seconds: grace });
-                self.dirty = true;
-            }
-            self.inputs.push_back(Input::Delete { grace_seconds });
+    fn take_in(&mut self, input: Input) {
+        if input == Input::Created {
+            self.admit();
         }
-    }
-
-    fn emit(&mut self, event: PodEvent) {
-        let record = self.events.add(event).clone();
-        self.dirty = true;
-        // No watcher is not an error.
-        let _ = self.messages.send(Message::Event { event: record });
-    }
-
-    /// Tells watchers of a new status; the file follows in [`Self::save`].
-    fn publish(&mut self) {
-        let status = self.machine.status();
-        if status == self.published.status && !self.dirty {
-            return;
+        self.end_hooks(&input);
+        let now = clock::now();
+        let now = Now { boot: now.boot + self.ahead, ..now };
+        let actions = self.machine.step(now, input);
+        self.probes.observe(&self.machine, now.boot);
+        // What makes processes is written down before it is done: the supervisor after this one finds what was asked
+        // for among the things that are outstanding, and whether it was done with init.
+        if actions.iter().any(|a| matches!(a, Action::CreateSandbox | Action::Start { .. })) {
+            Self::warn_on_error(self.save_state(false));
         }
-        self.published.status = status;
-        self.published.events = self.events.records().to_vec();
-        self.dirty = true;
-        let told = {
-            let told = self.present.borrow();
-            told.status == self.published.status && told.deletion == self.published.deletion
-        };
-        if !told {
-            // No watcher is not an error.
-            let _ = self.messages.send(status_message(&self.published));
+        for action in actions {
+            self.carry_out(action);
         }
-        self.present.send_replace(self.published.clone());
+        self.publish();
     }
-
-    fn save(&mut self) {
-        if self.finished && !self.published.finished {
-            self.published.finished = true;
-            self.dirty = true;
-        }
-        if self.dirty {
-            let durable = self.published.status.phase.is_terminal();
-            let result = self.records.publish(&self.pod.meta.uid, &self.published, durable);
-            Self::warn_on_error(result);
-            self.dirty = false;
-        }
-        let written = self.save_state(!self.forgettable.is_empty());
-        if written.is_ok() {
-            for id in std::mem::take(&mut self.forgettable) {
-                self.forget(&id);
-            }
-            for waiting in self.waiting.drain(..) {
-                // Whoever has gone away does not want to know.
-                let _ = waiting.send(());
-            }
-        }
-        Self::warn_on_error(written);
-    }
-
-    fn save_state(&self, durable: bool) -> Result<()> {
-        let state = self.machine.state().clone();
-        let saved = Saved { boot_id: self.boot_id.clone(), ahead: self.ahead, state };
-        write_json(&self.paths.pod_data(&self.pod.meta.uid).join("state.json"), &saved, durable)
-    }
-
-    /// Notes an error that does not stop the supervisor in its log.
-    fn warn_on_error(result: Result<()>) {
-        if let Err(error) = result {
-            fail(&error);
-        }
-    }
-
-    /// Ends the supervisor: the last message, then the records if the Pod is to go.
-    async fn close(self, lock: SupervisorLock, wishes: mpsc::Receiver<Wish>) -> Result<()> {
-        let removed = self.remove || self.record.options.remove_when_finished;
-        // No container will be started any more.
-        Self::warn_on_error(release_images(&self.paths, &self.pod.meta.uid));
-        if removed {
-            self.let_watchers_drain(wishes).await;
-            self.records.remove(&self.pod)?;
-        }
-        drop(lock);
-        // No watcher is not an error.
-        let _ = self.messages.send(Message::Finished { removed });
-        // Each watcher's task ends when it has passed the last message on; one that does not read is not waited for.
-        let passed_on = async {
-            while self.messages.receiver_count() > 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        // Running out of time is the answer for a watcher that does not read.
-        let _ = tokio::time::timeout(Duration::from_secs(1), passed_on).await;
-        Ok(())
-    }
-}
-
-impl Supervisor {
-    /// Gives watchers time to read the logs to their ends before they are removed; not for ever.
-    async fn let_watchers_drain(&self, mut wishes: mpsc::Receiver<Wish>) {
-        const PATIENCE: Duration = Duration::from_secs(2);
-        let Ok(watchers) = self.messages.send(Message::Ended) else { return };
-        let all = async {
-            let mut drained = 0;
-            // A watcher that goes away takes its receiver along and is not waited for.
-            while drained < watchers.min(drained + self.messages.receiver_count()) {
-                tokio::select! {
-                    wish = wishes.recv() => match wish {
-                        Some(Wish { request: Request::Drained, .. }) => drained += 1,
-                        Some(_) => {}
-                        None => return,
-                    },
-                    () = tokio::time::sleep(Duration::from_millis(50)) => {}
-                }
-            }
-        };
-        // Running out of patience is the answer for a watcher that does not read.
-        let _ = tokio::time::timeout(PATIENCE, all).await;
-    }
-}
-
-fn status_message(published: &Published) -> Message {
-    Message::Status { status: Box::new(published.status.clone()), deletion: published.deletion }
 }
 
 fn boot_id() -> Result<String> {
@@ -487,11 +430,20 @@ pub(crate) fn make_plan(pod: &Pod, host: &HostFacts) -> Result<Plan> {
         .map_err(|faults| Error::Unplannable { faults: faults.iter().map(ToString::to_string).collect() })
 }
 
+/// Returns a Pod without that for which a kubelet rejects it. A rejected Pod never runs, but it has to be named and removed.
+pub(crate) fn without_rejected(pod: &Pod) -> Cow<'_, Pod> {
+    let mut pod = Cow::Borrowed(pod);
+    if admission::rejection(&pod).is_some() {
+        pod.to_mut().spec.security.sysctls.clear();
+    }
+    pod
+}
+
 /// Plans a Pod that exists already: what this host cannot enforce any more is no reason to give up on the rest.
 pub(crate) fn plan_leniently(host: &Host, view: &PodView) -> Result<(Plan, HostFacts)> {
     let mut host = host.facts(&view.options);
     host.unenforced_limits = UnenforcedLimits::Warn;
-    Ok((make_plan(&view.pod, &host)?, host))
+    Ok((make_plan(&without_rejected(&view.pod), &host)?, host))
 }
 
 /// Removes whatever a Pod may have left in the kernel. Its names are all that is needed.

@@ -22,8 +22,8 @@ const REQUEST_BYTES: usize = 64 * 1024;
 /// Something that is asked of the loop.
 pub(super) struct Wish {
     pub(super) request: Request,
-    /// Told once it is written down.
-    pub(super) recorded: Option<oneshot::Sender<()>>,
+    /// Told once it is written down, or why it is refused.
+    pub(super) recorded: Option<oneshot::Sender<Result<(), String>>>,
 }
 
 /// Where a connection gets its answers from and takes its wishes to.
@@ -95,9 +95,13 @@ async fn answer(reader: OwnedReadHalf, mut writer: OwnedWriteHalf, hub: Hub) -> 
                     Ok(request) => {
                         let (recorded, written) = oneshot::channel();
                         let sent = hub.wishes.send(Wish { request, recorded: Some(recorded) }).await.is_ok();
-                        // The loop that has ended before drops the wish.
-                        let taken = sent && written.await.is_ok();
-                        send(&mut writer, &if taken { Message::Ok } else { Message::Finished { removed: false } }).await?;
+                        let answer = if sent { written.await.ok() } else { None };
+                        send(&mut writer, &match answer {
+                            Some(Ok(())) => Message::Ok,
+                            Some(Err(message)) => Message::Error { message },
+                            // The loop that has ended before drops the wish.
+                            None => Message::Finished { removed: false },
+                        }).await?;
                     }
                     Err(error) => send(&mut writer, &Message::Error { message: error.to_string() }).await?,
                 }

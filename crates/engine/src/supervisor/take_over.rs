@@ -29,6 +29,10 @@ impl Supervisor {
         if self.machine.stage() == Stage::New {
             return;
         }
+        if self.machine.stage() != Stage::Finished {
+            self.look_at_node();
+            Self::warn_on_error(self.claims.keep(&self.pod));
+        }
         let known = self.adopt();
         if self.sandbox.is_none() && running {
             self.inputs.push_back(Input::SandboxLost);
@@ -113,6 +117,8 @@ impl Supervisor {
     pub(super) fn on_done(&mut self, done: Done) {
         match done {
             Done::Answer(input) => self.inputs.push_back(input),
+            Done::Probed(probed) => self.on_probed(probed),
+            Done::Room => self.seek_room(),
             Done::Trouble(reason, message) => {
                 Self::complain(message.clone());
                 self.warn(reason, message, None);
@@ -244,7 +250,7 @@ impl Supervisor {
     }
 
     /// Notes a trouble in the supervisor's log.
-    fn complain(message: String) {
+    pub(super) fn complain(message: String) {
         super::fail(&io::Error::other(message));
     }
 }

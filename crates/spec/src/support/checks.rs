@@ -9,7 +9,6 @@ use serde_json::Value as Json;
 
 use super::{Facts, landing};
 use crate::annotations;
-use crate::sysctl;
 use crate::wire::convert;
 
 /// What is wrong with a value: for maps the key it is about, and the reason.
@@ -116,20 +115,6 @@ pub(super) fn requests(_: &Facts, value: &Json) -> Refusals {
 
 fn is_enforced(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
-}
-
-pub(super) fn sysctl(facts: &Facts, value: &Json) -> Refusals {
-    let name = sysctl::dotted(text(value));
-    let reason = if !sysctl::SAFE.contains(&name.as_str()) {
-        "outside the safe set"
-    } else if name.starts_with("net.") && facts.host_network {
-        "with hostNetwork, where it would change the machine"
-    } else if name.starts_with("kernel.") && facts.host_ipc {
-        "with hostIPC, where it would change the machine"
-    } else {
-        return Vec::new();
-    };
-    vec![(None, format!("sysctl {name:?} {reason}"))]
 }
 
 /// The capabilities of Linux, capabilities(7).

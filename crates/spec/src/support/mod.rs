@@ -37,7 +37,6 @@ pub(crate) struct Row {
 /// What decides about several fields.
 pub(crate) struct Facts {
     host_network: bool,
-    host_ipc: bool,
 }
 
 const fn row(owner: &'static str, field: &'static str, verdict: Verdict, note: &'static str) -> Row {
@@ -98,11 +97,7 @@ pub(crate) fn lookup(owner: &str, field: &str) -> Option<&'static Row> {
 /// Of a Pod that could be decoded in parts only, values are not judged: what they depend on may be missing.
 pub(crate) fn check(pod: &Json, whole: bool) -> Vec<Cause> {
     let flag = |name: &str| pod["spec"][name].as_bool().unwrap_or(false);
-    let mut gate = Gate {
-        facts: Facts { host_network: flag("hostNetwork"), host_ipc: flag("hostIPC") },
-        whole,
-        refusals: Vec::new(),
-    };
+    let mut gate = Gate { whole, facts: Facts { host_network: flag("hostNetwork") }, refusals: Vec::new() };
     gate.walk(pod, schema::document(Document::Pod), &Path::default());
     gate.refusals
 }

@@ -141,11 +141,10 @@ pub(crate) const TABLE: &[Row] = &[
     yes("PodSecurityContext", "supplementalGroupsPolicy", ""),
     yes("PodSecurityContext", "sysctls", ""),
     no("PodSecurityContext", "windowsOptions", "podrun runs on Linux"),
-    only(
+    yes(
         "Sysctl",
         "name",
-        "the ones that Kubernetes calls safe, in a namespace of the Pod's own; others are refused",
-        checks::sysctl,
+        "the ones that Kubernetes calls safe, in a namespace of the Pod's own; with others the Pod fails with `SysctlForbidden`",
     ),
     yes("Sysctl", "value", ""),
     no("SeccompProfile", "localhostProfile", "profiles are not read from files"),
