@@ -149,8 +149,8 @@ fn the_pull_policy_and_the_name_decide() {
             "is not present with pull policy of Never",
         ),
         ("invalid", "localhost/UPPER:1", None, "InvalidImageName", "couldn't parse image name"),
-        ("absent", "127.0.0.1:1/absent:1", None, "ErrImagePull", "failed to pull image"),
-        ("always", "127.0.0.1:1/absent:1", Some("Always"), "ErrImagePull", "failed to pull image"),
+        ("absent", "127.0.0.1:1/absent:1", None, "ErrImagePull", "connect: Connection refused"),
+        ("always", "127.0.0.1:1/absent:1", Some("Always"), "ErrImagePull", "connect: Connection refused"),
     ];
     for (name, image, policy, reason, text) in table {
         let mut container = with(sh("c", "true"), json!({ "image": image }));

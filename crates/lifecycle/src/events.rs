@@ -8,6 +8,7 @@ use podrun_spec::time::Timestamp;
 use crate::action::{EventKind, PodEvent};
 use crate::backoff::go_duration;
 use crate::facts::{ContainerFacts, PodFacts};
+use crate::input::PulledImage;
 
 /// An event without its time.
 pub(crate) struct Text {
@@ -51,8 +52,14 @@ pub(crate) fn pulling(image: &str) -> Text {
     Text::normal("Pulling", format!("Pulling image \"{image}\""))
 }
 
-pub(crate) fn pulled(image: &str, took: Duration) -> Text {
-    Text::normal("Pulled", format!("Successfully pulled image \"{image}\" in {}", go_duration(took)))
+pub(crate) fn pulled(image: &str, pulled: PulledImage, waited: Duration) -> Text {
+    // One that was pulled ahead took longer than anybody waited for it.
+    let (took, waited) = (go_duration(pulled.took), go_duration(waited.max(pulled.took)));
+    let bytes = pulled.bytes;
+    let message = format!(
+        "Successfully pulled image \"{image}\" in {took} ({waited} including waiting). Image size: {bytes} bytes."
+    );
+    Text::normal("Pulled", message)
 }
 
 pub(crate) fn present(image: &str) -> Text {

@@ -16,6 +16,15 @@ pub struct Now {
     pub boot: Duration,
 }
 
+/// What is told about an image that was pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PulledImage {
+    /// How long the pull itself took.
+    pub took: Duration,
+    /// Bytes of the image in the registry.
+    pub bytes: u64,
+}
+
 /// A fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
@@ -65,10 +74,10 @@ pub enum Input {
     ImageReady {
         /// The container.
         container: String,
-        /// `sha256:…`, for `imageID`.
+        /// `sha256:…` or `repository@sha256:…`, for `imageID`.
         image_id: String,
-        /// True where it was pulled for this start, false where it was here already.
-        pulled: bool,
+        /// Where it was pulled for this start; none where it was here already.
+        pulled: Option<PulledImage>,
     },
     /// A container's image cannot be had.
     ImageFailed {

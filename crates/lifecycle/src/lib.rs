@@ -127,7 +127,7 @@ mod view;
 
 pub use action::{Action, EventKind, PodEvent};
 pub use container::container_id;
-pub use input::{ExitStatus, Input, Now, StartFailure};
+pub use input::{ExitStatus, Input, Now, PulledImage, StartFailure};
 pub use machine::Machine;
 pub use state::{Stage, State};
 pub use timeline::{Line, LineKind};

@@ -9,6 +9,7 @@ use crate::backoff::go_duration;
 use crate::container::{Record, Waiting};
 use crate::events;
 use crate::facts::PodFacts;
+use crate::input::PulledImage;
 use crate::machine::Step;
 use crate::rules::is_restarted;
 use crate::sidecars::{Agenda, agenda};
@@ -215,14 +216,15 @@ impl Step<'_> {
         }
     }
 
-    pub(crate) fn image_ready(&mut self, name: &str, image_id: String, pulled: bool) {
+    pub(crate) fn image_ready(&mut self, name: &str, image_id: String, pulled: Option<PulledImage>) {
         let Some((container, since, announced)) = self.image_in_flight(name) else { return };
         let image = &self.pod.containers[container].image;
-        if pulled {
+        if let Some(pulled) = pulled {
             if !announced {
                 self.emit(events::pulling(image), Some(container));
             }
-            self.emit(events::pulled(image, self.now.boot.saturating_sub(since)), Some(container));
+            let waited = self.now.boot.saturating_sub(since);
+            self.emit(events::pulled(image, pulled, waited), Some(container));
         } else {
             self.emit(events::present(image), Some(container));
         }

@@ -91,7 +91,7 @@ fn fact(input: &Input) -> Option<String> {
         Input::SandboxLost => "the sandbox is lost".to_owned(),
         Input::ImagePulling { container } => format!("{container}: the image is being pulled"),
         Input::ImageReady { container, pulled, .. } => {
-            format!("{container}: the image is {}", if *pulled { "pulled" } else { "here" })
+            format!("{container}: the image is {}", if pulled.is_some() { "pulled" } else { "here" })
         }
         Input::ImageFailed { container, reason, message } => {
             format!("{container}: no image: {reason}: {message}")

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::Bench;
-use podrun_lifecycle::{Action, ExitStatus, Input, Stage, StartFailure};
+use podrun_lifecycle::{Action, ExitStatus, Input, PulledImage, Stage, StartFailure};
 use podrun_spec::model::{Pod, RestartPolicy};
 use podrun_spec::status::{ContainerState, PodStatus};
 use podrun_spec::time::Timestamp;
@@ -60,7 +60,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         container().prop_map(|container| Input::ImageReady {
             container,
             image_id: String::new(),
-            pulled: true
+            pulled: Some(PulledImage { took: Duration::ZERO, bytes: 0 })
         }),
         (container(), attempt()).prop_map(|(container, attempt)| Input::Started {
             container,
@@ -143,7 +143,7 @@ impl World {
             Action::CreateSandbox if well => Input::SandboxReady { pod_ips: Vec::new() },
             Action::CreateSandbox => Input::SandboxFailed { message },
             Action::EnsureImage { container } if well => {
-                Input::ImageReady { container, image_id: String::new(), pulled: false }
+                Input::ImageReady { container, image_id: String::new(), pulled: None }
             }
             Action::EnsureImage { container } => {
                 Input::ImageFailed { container, reason: "ErrImagePull".to_owned(), message }

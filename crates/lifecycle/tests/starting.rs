@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Bench, container, ensure, pod, remove, start};
-use podrun_lifecycle::{Action, ExitStatus, Input, Stage, StartFailure};
+use podrun_lifecycle::{Action, ExitStatus, Input, PulledImage, Stage, StartFailure};
 use podrun_spec::model::{PullPolicy, RestartPolicy};
 use podrun_spec::status::{ContainerState, ContainerStatus, Phase};
 
@@ -281,13 +281,13 @@ fn a_pull_is_announced_once_and_timed() {
         bench.step(Input::ImageReady {
             container: "a".to_owned(),
             image_id: "sha256:1".to_owned(),
-            pulled: true,
+            pulled: Some(PulledImage { took: Duration::from_millis(1200), bytes: 2_120_203 }),
         });
         assert_eq!(
             bench.take_events(),
             [
                 "Pulling: Pulling image \"localhost/test:1\"",
-                "Pulled: Successfully pulled image \"localhost/test:1\" in 1.5s"
+                "Pulled: Successfully pulled image \"localhost/test:1\" in 1.2s (1.5s including waiting). Image size: 2120203 bytes."
             ],
             "{policy:?} {announced}"
         );

@@ -145,11 +145,6 @@ fn assert_refused(text: &str, path: &str) {
 // What `support/landing.rs` lists: each of these tests goes when its constant is set.
 
 #[test]
-fn pull_secrets_are_refused_until_registries_are_asked_with_them() {
-    assert_refused(&pod("  imagePullSecrets: [{name: a}]\n"), "spec.imagePullSecrets");
-}
-
-#[test]
 fn host_aliases_are_refused_until_they_are_written() {
     assert_refused(&pod("  hostAliases: [{ip: 1.2.3.4, hostnames: [a]}]\n"), "spec.hostAliases");
 }

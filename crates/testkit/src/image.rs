@@ -34,21 +34,9 @@ pub fn busybox_image(dir: &Path) -> PathBuf {
 /// # Panics
 /// If there is no busybox on the host or a write fails.
 pub fn busybox_image_named(dir: &Path, reference: &str) -> PathBuf {
-    let layer = layer();
+    let layer = busybox_layer();
     let diff_id = hex(&layer);
-    let config = json!({
-        "architecture": architecture(),
-        "os": "linux",
-        "created": "1970-01-01T00:00:00Z",
-        "config": {
-            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-            "Cmd": ["sh"],
-            "WorkingDir": "/",
-        },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
-        "history": [{ "created": "1970-01-01T00:00:00Z", "created_by": "podrun-testkit" }],
-    });
-    let config = config.to_string().into_bytes();
+    let config = busybox_config(&layer);
     let config_name = format!("{}.json", hex(&config));
     let layer_name = format!("{diff_id}/layer.tar");
     let manifest = json!([{ "Config": config_name, "RepoTags": [reference], "Layers": [layer_name] }]);
@@ -63,7 +51,31 @@ pub fn busybox_image_named(dir: &Path, reference: &str) -> PathBuf {
     path
 }
 
-fn layer() -> Vec<u8> {
+/// Returns the configuration of an image that has this uncompressed layer alone.
+///
+/// # Panics
+/// Never.
+pub fn busybox_config(layer: &[u8]) -> Vec<u8> {
+    let config = json!({
+        "architecture": architecture(),
+        "os": "linux",
+        "created": "1970-01-01T00:00:00Z",
+        "config": {
+            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+            "Cmd": ["sh"],
+            "WorkingDir": "/",
+        },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex(layer))] },
+        "history": [{ "created": "1970-01-01T00:00:00Z", "created_by": "podrun-testkit" }],
+    });
+    config.to_string().into_bytes()
+}
+
+/// Returns the one layer of [`busybox_image`], a tar archive.
+///
+/// # Panics
+/// If there is no busybox on the host.
+pub fn busybox_layer() -> Vec<u8> {
     let busybox = busybox();
     let mut archive = Archive(Builder::new(Vec::new()));
     for (name, mode, owner) in [

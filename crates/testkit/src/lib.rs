@@ -4,7 +4,8 @@
 //! - say in a test's first line what the test needs, and make a skip visible ([`require!`]);
 //! - count what a test left behind on the host ([`LeakCheck`]) and in its directory ([`TempRoot`]);
 //! - run a closure in a process with one thread ([`child::run`]), because libtest has many;
-//! - find the built programs ([`podrun_bin`], [`init_bin`]) and build a busybox image ([`busybox_image`]).
+//! - find the built programs ([`podrun_bin`], [`init_bin`]) and build a busybox image ([`busybox_image`]);
+//! - start the real registry server and put images into it ([`Registry`]).
 //!
 //! It does not clean up after a test: a test that leaves something behind should fail, not be helped.
 //!
@@ -29,12 +30,14 @@ mod image;
 mod leak;
 mod ledger;
 mod proc_file;
+mod registry;
 mod require;
 mod temp_root;
 
 pub use binaries::{init_bin, podrun_bin};
-pub use image::{BUSYBOX_REFERENCE, busybox_image, busybox_image_named};
+pub use image::{BUSYBOX_REFERENCE, busybox_config, busybox_image, busybox_image_named, busybox_layer};
 pub use leak::LeakCheck;
 pub use proc_file::cgroup2_mount;
+pub use registry::{Answered, REGISTRY_PASSWORD, REGISTRY_USER, Registry, Reply};
 pub use require::{Requirement, Skipped, is_missing};
 pub use temp_root::TempRoot;

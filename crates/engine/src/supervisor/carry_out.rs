@@ -3,18 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use podrun_image::pull::{image_to_pull, never_and_absent};
-use podrun_image::{Decision, Hold, PullPolicy as ImagePullPolicy, decide};
-use podrun_lifecycle::{Action, Input, StartFailure};
+use podrun_lifecycle::{Action, Input, Stage, StartFailure};
 use podrun_plan::complete;
 use podrun_plan::facts::ImageFacts;
-use podrun_plan::model::{ContainerPlan, ContainerSetup};
+use podrun_plan::model::ContainerSetup;
 use podrun_sandbox::{Sandbox, SandboxError, volumes};
 use podrun_spec::env::{Addresses, NodeFacts, assemble_env};
-use podrun_spec::model::{ContainerKind, PullPolicy};
+use podrun_spec::model::ContainerKind;
 
+use super::images::NoImage;
 use super::{Connection, Done, Supervisor};
-use crate::engine::lease_of;
 use crate::error::chain;
 
 /// How long the removal of something that resists waits for its next try, at first and at the longest.
@@ -24,6 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 impl Supervisor {
     /// Carries one action out. Its answer is queued, now or when slow work is done.
     pub(super) fn carry_out(&mut self, action: Action) {
+        if self.machine.stage() == Stage::Stopping {
+            self.give_up_pulls();
+        }
         match action {
             Action::PrepareVolumes => self.prepare_volumes(),
             Action::CreateSandbox => self.create_sandbox(),
@@ -85,64 +86,6 @@ impl Supervisor {
         Ok(())
     }
 
-    fn ensure_image(&mut self, container: String) {
-        let Some(plan) = self.plan.container(&container) else { return };
-        let found = match self.next_image(&container) {
-            Some((id, facts)) => Ok((id, facts, None)),
-            None => self.find_image(plan).map(|image| (image.id, image.facts, Some(image.hold))),
-        };
-        let input = match found {
-            Ok((image_id, facts, hold)) => {
-                self.images.insert(container.clone(), facts);
-                self.hold = hold;
-                Input::ImageReady { container, image_id, pulled: false }
-            }
-            Err(NoImage { reason, message }) => {
-                Input::ImageFailed { container, reason: reason.to_owned(), message }
-            }
-        };
-        self.inputs.push_back(input);
-    }
-
-    /// Returns a container's image.
-    pub(super) fn find_image(&self, plan: &ContainerPlan) -> std::result::Result<Image, NoImage> {
-        let none = |reason, message| NoImage { reason, message };
-        let (text, reference) =
-            image_to_pull(&plan.image).map_err(|message| none("InvalidImageName", message))?;
-        let inspect = |error: podrun_image::Error| {
-            let cause = chain(&error);
-            none("ImageInspectError", format!("Failed to inspect image \"{}\": {cause}", plan.image))
-        };
-        let store = podrun_image::Store::open(&self.paths.images()).map_err(inspect)?;
-        // From here to the mount nobody may delete the layers.
-        let hold = store.hold().map_err(inspect)?;
-        let found = store.resolve(&reference).map_err(inspect)?;
-        let policy = match plan.pull_policy {
-            PullPolicy::Always => ImagePullPolicy::Always,
-            PullPolicy::IfNotPresent => ImagePullPolicy::IfNotPresent,
-            PullPolicy::Never => ImagePullPolicy::Never,
-        };
-        match (decide(policy, &reference, found.is_some()), found) {
-            (Decision::UsePresent | Decision::UseLocalOnly, Some(image)) => {
-                hold.lease(&lease_of(&self.pod.meta.uid), &image).map_err(inspect)?;
-                let config = image.config;
-                let facts = ImageFacts {
-                    id: image.id.to_string(),
-                    layers: image.layers,
-                    entrypoint: config.entrypoint,
-                    cmd: config.cmd,
-                    env: config.env,
-                    user: config.user,
-                    working_dir: config.working_dir,
-                    stop_signal: config.stop_signal.unwrap_or_default(),
-                };
-                Ok(Image { id: image.id.to_string(), facts, hold })
-            }
-            (Decision::NeverAndAbsent, _) => Err(none("ErrImageNeverPull", never_and_absent(&plan.image))),
-            _ => Err(none("ErrImagePull", pull_is_not_possible(&text, policy))),
-        }
-    }
-
     fn start(&mut self, container: String, attempt: u32) {
         let started = self.prepare_and_start(&container, attempt);
         // The mount keeps the layers now, or nobody needs them.
@@ -186,7 +129,7 @@ impl Supervisor {
         }
         // A supervisor that took over has not looked yet.
         let plan = self.plan.container(name).ok_or_else(|| no_such_container(name))?;
-        let image = self.find_image(plan)?;
+        let image = self.present_image(plan)?;
         self.hold = Some(image.hold);
         self.setup_with(name, attempt, &image.facts)
     }
@@ -322,22 +265,6 @@ impl Supervisor {
     }
 }
 
-/// An image that is here.
-pub(super) struct Image {
-    /// `sha256:…`
-    pub(super) id: String,
-    /// What it says.
-    pub(super) facts: ImageFacts,
-    /// Keeps its layers from being deleted.
-    pub(super) hold: Hold,
-}
-
-/// The waiting reason of a container without an image, and its text.
-pub(super) struct NoImage {
-    reason: &'static str,
-    message: String,
-}
-
 /// Why a container cannot be started.
 #[derive(Debug)]
 pub(super) enum Unstartable {
@@ -371,12 +298,4 @@ impl From<podrun_container::PrepareError> for Unstartable {
 
 fn no_such_container(name: &str) -> Unstartable {
     Unstartable::create(format!("container \"{name}\" is not part of the Pod"))
-}
-
-fn pull_is_not_possible(image: &str, policy: ImagePullPolicy) -> String {
-    let way_out = match policy {
-        ImagePullPolicy::Always => "load it with `podrun image load` and set imagePullPolicy: IfNotPresent",
-        _ => "load it with `podrun image load`",
-    };
-    format!("failed to pull image \"{image}\": this version of podrun reaches no registry: {way_out}")
 }

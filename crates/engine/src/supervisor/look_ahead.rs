@@ -9,7 +9,8 @@ use podrun_plan::model::ContainerSetup;
 use podrun_sandbox::Prepared;
 
 use super::Supervisor;
-use super::carry_out::{Image, Unstartable};
+use super::carry_out::Unstartable;
+use super::images::Image;
 
 /// A container that has not been asked for yet.
 pub(super) struct Next {
@@ -36,7 +37,7 @@ impl Supervisor {
         let plan = self.plan.container(&container).ok_or(Unstartable::InitGone)?;
         let sandbox = self.sandbox.as_ref().ok_or(Unstartable::InitGone)?;
         // Held until the layers are mounted.
-        let Image { id, facts, hold: _hold } = self.find_image(plan)?;
+        let Image { id, facts, hold: _hold } = self.image_without_pull(plan).ok_or(Unstartable::InitGone)?;
         let setup = self.setup_with(&container, 0, &facts)?;
         let prepared = podrun_container::prepare(&setup, sandbox)?;
         Ok(Next { container, image_id: id, image: facts, setup, prepared })

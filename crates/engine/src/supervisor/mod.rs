@@ -18,6 +18,7 @@ mod exec;
 mod executors;
 mod handlers;
 mod hooks;
+mod images;
 mod lock;
 mod look_ahead;
 mod probes;
@@ -50,6 +51,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use self::executors::Executors;
 use self::hooks::RunningHook;
+use self::images::{PullDone, Pulls};
 pub(crate) use self::lock::SupervisorLock;
 use self::look_ahead::Next;
 use self::probes::{Probed, Probes};
@@ -91,7 +93,10 @@ pub(crate) fn run(engine: &Engine, order: Order, ready: OwnedFd) -> i32 {
     let mut ready = Some(ready);
     // The pipe is closed after the reason is written: whoever waits for it reads the reason then.
     let ended = log_to(&engine.paths.supervisor_log(&uid)).and(prepared).and_then(|(runtime, host)| {
-        runtime.block_on(supervise(&engine.paths, &engine.init, host, &uid, &mut ready))
+        let ended = runtime.block_on(supervise(&engine.paths, &engine.init, host, &uid, &mut ready));
+        // A thread may wait for another process's pull, or for a name server: nobody needs its answer any more.
+        runtime.shutdown_background();
+        ended
     });
     match ended {
         Ok(()) => 0,
@@ -179,6 +184,8 @@ enum Done {
     Probed(Probed),
     /// It is time to look for room again.
     Room,
+    /// An image was pulled, or could not be.
+    Pulled(Box<PullDone>),
 }
 
 /// The two fds of a sandbox, registered with the runtime.
@@ -235,6 +242,7 @@ struct Supervisor {
     /// True from the wish to stop the sandbox on: then init's end is no loss.
     stopping: bool,
     images: HashMap<String, ImageFacts>,
+    pulls: Pulls,
     /// Keeps the layers of the image that is about to be mounted.
     hold: Option<Hold>,
     /// The container that will be started next, prepared while the one before it starts.
@@ -323,6 +331,7 @@ impl Supervisor {
             connection: None,
             stopping: false,
             images: HashMap::new(),
+            pulls: Pulls::default(),
             hold: None,
             next: None,
             first,

@@ -119,6 +119,7 @@ impl Supervisor {
             Done::Answer(input) => self.inputs.push_back(input),
             Done::Probed(probed) => self.on_probed(probed),
             Done::Room => self.seek_room(),
+            Done::Pulled(pulled) => self.on_pulled(*pulled),
             Done::Trouble(reason, message) => {
                 Self::complain(message.clone());
                 self.warn(reason, message, None);

@@ -10,10 +10,13 @@ use podrun_spec::time::Timestamp;
 use super::probers::Probers;
 use super::{End, Fact, Mode, Moment, Options, Script, TimedFact, Timeline};
 use crate::action::Action;
-use crate::input::{ExitStatus, Input, Now, StartFailure};
+use crate::input::{ExitStatus, Input, Now, PulledImage, StartFailure};
 use crate::machine::Machine;
 use crate::state::Stage;
 use crate::timeline::lines;
+
+/// Size of an image that is pulled.
+const SIMULATED_BYTES: u64 = 50_000_000;
 
 /// Boot time of the beginning: not zero, so that nothing depends on it.
 const BOOT: Duration = Duration::from_secs(3600);
@@ -297,8 +300,8 @@ impl World {
             pulled,
         };
         match self.manners[name].pull {
-            Mode::Well => (self.options.image, here(false)),
-            Mode::After(after) => (after, here(true)),
+            Mode::Well => (self.options.image, here(None)),
+            Mode::After(after) => (after, here(Some(PulledImage { took: after, bytes: SIMULATED_BYTES }))),
             Mode::Fails => (self.options.image, failed("ErrImagePull", "as scripted".to_owned())),
             Mode::Otherwise => (
                 self.options.image,

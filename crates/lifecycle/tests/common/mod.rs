@@ -111,7 +111,7 @@ impl Bench {
         self.step(Input::ImageReady {
             container: container.to_owned(),
             image_id: "sha256:1".to_owned(),
-            pulled: false,
+            pulled: None,
         })
     }
 

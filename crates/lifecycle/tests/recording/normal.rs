@@ -82,9 +82,10 @@ fn state(state: &Value, ids: &mut Vec<String>) -> Value {
 pub(super) fn event(kind: String, reason: String, path: String, message: &str) -> super::Event {
     // Whether a Pod may use an image is a matter of pull secrets, which one machine does not have.
     let mut message = message.replace(" and can be accessed by the pod", "");
-    if message.starts_with("Successfully pulled image") {
-        let end = message.find(" in ").unwrap_or(message.len());
-        message.truncate(end);
+    if let Some((image, rest)) = message.split_once("\" in ")
+        && let Some((_, size)) = rest.split_once(" including waiting). ")
+    {
+        message = format!("{image}\" in DURATION (DURATION including waiting). {size}");
     }
     (kind, reason, path, message)
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use podrun_lifecycle::{Action, ExitStatus, Input, StartFailure};
+use podrun_lifecycle::{Action, ExitStatus, Input, PulledImage, StartFailure};
 use podrun_spec::model::{HookKind, ProbeKind};
 use podrun_spec::time::Timestamp;
 use serde_json::Value;
@@ -30,6 +30,9 @@ struct World {
     /// The Pod's deadline ends it.
     exceeds_deadline: bool,
 }
+
+/// What recordings say of the image that they pull; how long it took is left out of them.
+const PULLED: PulledImage = PulledImage { took: Duration::from_millis(10), bytes: 2_120_203 };
 
 /// Time between an action and its answer.
 const LATENCY: Duration = Duration::from_millis(20);
@@ -152,7 +155,7 @@ impl World {
                     soon(Input::ImageFailed { container, reason, message })
                 }
                 _ => {
-                    let pulled = self.pulled;
+                    let pulled = self.pulled.then_some(PULLED);
                     soon(Input::ImageReady { container, image_id: "IMAGE_ID".to_owned(), pulled })
                 }
             },

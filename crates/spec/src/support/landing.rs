@@ -3,8 +3,6 @@
 //! The commit that makes the engine carry one of these out sets its constant; the rows of the table follow. A constant
 //! that is set has done its work: then the row takes its place.
 
-/// `imagePullSecrets`: registries are asked with credentials.
-pub(super) const PULL_SECRETS: bool = false;
 /// `hostAliases`: /etc/hosts has them.
 pub(super) const HOST_ALIASES: bool = false;
 /// `dnsConfig` and `dnsPolicy: None`: /etc/resolv.conf follows them.

@@ -61,12 +61,10 @@ pub(crate) const TABLE: &[Row] = &[
     only("PodSpec", "hostUsers", "`true`; user namespaces (`false`) are refused", checks::host_users),
     yes("PodSpec", "hostname", ""),
     yes("PodSpec", "hostnameOverride", ""),
-    once(
-        landing::PULL_SECRETS,
+    yes(
         "PodSpec",
         "imagePullSecrets",
-        "Secrets come as documents beside the Pod",
-        "registries are asked without credentials",
+        "Secrets come as documents beside the Pod, of the types `kubernetes.io/dockerconfigjson` and `dockercfg`",
     ),
     yes("PodSpec", "initContainers", "sidecars too: those with `restartPolicy: Always`"),
     yes("PodSpec", "nodeName", "a Pod for another node stays Pending"),
