@@ -4,6 +4,8 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
+use crate::protection;
+
 /// Bytes of a chunk.
 const CHUNK: usize = 256 << 10;
 /// Chunks that may wait to be read.
@@ -100,8 +102,10 @@ pub(crate) fn run<B: Send, P: Send, C>(
 ) -> (io::Result<Option<P>>, Option<C>) {
     let (full, waiting) = sync_channel(AHEAD);
     let (empty, returned) = channel();
+    let inherited = protection::inherit();
     thread::scope(|scope| {
         let producer = scope.spawn(move || {
+            inherited.apply();
             let mut sink = Sink { full, empty: returned };
             match produce(&mut sink) {
                 // If it cannot be passed on, nobody reads any more or there was no beginning.

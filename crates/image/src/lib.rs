@@ -30,6 +30,8 @@
 //! ```
 
 mod ahead;
+#[cfg(test)]
+mod attacks;
 mod config;
 mod digest;
 mod error;
@@ -37,6 +39,7 @@ pub mod limits;
 mod load;
 mod manifest;
 mod platform;
+mod protection;
 pub mod pull;
 mod reference;
 #[cfg(feature = "registry")]

@@ -8,6 +8,7 @@ use crate::config::nullable;
 use crate::digest::Digest;
 use crate::error::{Error, Result, lossy};
 use crate::limits;
+use crate::protection::Protection;
 
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -133,7 +134,11 @@ pub(crate) fn parse(bytes: &[u8], descriptor: &Descriptor) -> Result<Either> {
     let contradiction = |reason| Error::Contradiction { document: document.clone(), reason };
     let shape: Shape = from_json(bytes, &document)?;
     let is_index = match (&shape.manifests, shape.layers.is_some() || shape.config.is_some()) {
-        (Some(_), true) => return Err(contradiction("has both manifests and layers")),
+        (Some(_), true) if Protection::OneKind.is_on() => {
+            return Err(contradiction("has both manifests and layers"));
+        }
+        // Whoever announces it decides, and the next reader may decide otherwise.
+        (Some(_), true) => descriptor.media_type != OCI_MANIFEST,
         (Some(_), false) => true,
         (None, true) => false,
         (None, false) => return Err(contradiction("is neither an index nor a manifest")),
@@ -143,6 +148,7 @@ pub(crate) fn parse(bytes: &[u8], descriptor: &Descriptor) -> Result<Either> {
             "" => true,
             OCI_INDEX | DOCKER_LIST => is_index,
             OCI_MANIFEST | DOCKER_MANIFEST => !is_index,
+            _ if !Protection::MediaType.is_on() => true,
             other => {
                 return Err(Error::MediaType {
                     digest: descriptor.digest,
@@ -150,7 +156,7 @@ pub(crate) fn parse(bytes: &[u8], descriptor: &Descriptor) -> Result<Either> {
                 });
             }
         };
-        if !agrees {
+        if !agrees && Protection::MediaType.is_on() {
             return Err(contradiction("has fields that its media type does not have"));
         }
     }
@@ -158,11 +164,13 @@ pub(crate) fn parse(bytes: &[u8], descriptor: &Descriptor) -> Result<Either> {
         return Ok(Either::Index(from_json(bytes, &document)?));
     }
     let manifest: Manifest = from_json(bytes, &document)?;
-    if !manifest.config.is_config() {
+    if !manifest.config.is_config() && Protection::MediaType.is_on() {
         let Descriptor { digest, media_type, .. } = manifest.config;
         return Err(Error::MediaType { digest, media_type: lossy(media_type.as_bytes()) });
     }
-    if let Some(layer) = manifest.layers.iter().find(|layer| !layer.is_layer()) {
+    if let Some(layer) = manifest.layers.iter().find(|layer| !layer.is_layer())
+        && Protection::MediaType.is_on()
+    {
         return Err(Error::MediaType {
             digest: layer.digest,
             media_type: lossy(layer.media_type.as_bytes()),
@@ -173,7 +181,7 @@ pub(crate) fn parse(bytes: &[u8], descriptor: &Descriptor) -> Result<Either> {
 }
 
 pub(crate) fn check_layer_count(count: usize, document: &str) -> Result<()> {
-    if count as u64 > limits::MAX_LAYERS {
+    if count as u64 > limits::MAX_LAYERS && Protection::Layers.is_on() {
         return Err(Error::Limit { subject: document.to_owned(), unit: "layers", max: limits::MAX_LAYERS });
     }
     Ok(())

@@ -8,6 +8,7 @@ use sha2::Digest as _;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::limits;
+use crate::protection::Protection;
 use crate::tar_stream::Source;
 
 /// Bytes moved at once: large enough to make system calls and hashing cheap, small enough for the cache.
@@ -45,7 +46,7 @@ impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.bytes += read as u64;
-        if self.bytes > self.max {
+        if self.bytes > self.max && Protection::BlobBytes.is_on() {
             return Err(Error::Limit { subject: String::new(), unit: self.unit, max: self.max }.into());
         }
         if let Some(hasher) = &mut self.hasher {
@@ -113,7 +114,11 @@ pub(crate) fn decompress<'r, R: Read + 'r>(source: R) -> io::Result<(Compression
             Compression::Gzip => Box::new(MultiGzDecoder::new(buffered)),
             Compression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered)?;
-                decoder.window_log_max(limits::MAX_ZSTD_WINDOW_LOG)?;
+                if Protection::ZstdWindow.is_on() {
+                    decoder.window_log_max(limits::MAX_ZSTD_WINDOW_LOG)?;
+                } else {
+                    decoder.window_log_max(31)?;
+                }
                 Box::new(decoder)
             }
         },

@@ -118,6 +118,10 @@ impl Canary {
     pub(crate) fn assert_untouched(&self, case: &str) {
         assert_eq!(describe(&self.path()), self.before, "{case}: something outside was touched");
     }
+
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.path().exists() && describe(&self.path()) == self.before
+    }
 }
 
 /// One line per object below `root`: type, mode, owner, links, size, modification time, path, content or target.

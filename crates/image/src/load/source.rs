@@ -8,10 +8,12 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::Mode;
 
 use crate::error::{Error, Result, lossy};
 use crate::limits::{self, Limits};
+use crate::protection::Protection;
 use crate::store::read_document;
 use crate::stream::{Compression, Hashing, decompress};
 use crate::tar_stream::{Kind, Source, TarReader};
@@ -91,11 +93,15 @@ impl Files {
 
 /// Opens a regular file below `dir`; links lead within it. Nothing that could block is opened for long.
 fn open_below(dir: &File, name: &str) -> io::Result<File> {
+    if !Protection::SourceBelow.is_on() {
+        return Ok(File::from(openat(dir, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?));
+    }
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let file = File::from(openat2(dir.as_fd(), name, how)?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::EINVAL.into()) }
+    let is_file = file.metadata()?.is_file() || !Protection::SourceIsFile.is_on();
+    if is_file { Ok(file) } else { Err(Errno::EINVAL.into()) }
 }
 
 fn is_compressed(file: &File) -> io::Result<bool> {
@@ -127,7 +133,8 @@ fn members(file: &File, path: &Path) -> Result<HashMap<Vec<u8>, Member>> {
     let length = file.metadata().map_err(Error::file("stat", path))?.len();
     let mut reader = BufReader::with_capacity(4096, file);
     reader.seek(SeekFrom::Start(0)).map_err(Error::file("seek", path))?;
-    let mut tar = TarReader::new(Seekable { reader, length }, limits::MAX_ARCHIVE_MEMBERS);
+    let most = if Protection::ArchiveMembers.is_on() { limits::MAX_ARCHIVE_MEMBERS } else { u64::MAX };
+    let mut tar = TarReader::new(Seekable { reader, length }, most);
     let mut members = HashMap::new();
     while let Some(entry) = tar.next()? {
         let name = clean(&entry.path)?;

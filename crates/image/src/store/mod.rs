@@ -33,6 +33,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::manifest::{Descriptor, Either, Manifest};
+use crate::protection::Protection;
 use crate::reference::Reference;
 use crate::unpack::Skipped;
 
@@ -242,6 +243,7 @@ impl Store {
         if let Some(other) = index.by_name(name)
             && other != descriptor.digest
             && !replace
+            && Protection::NameTaken.is_on()
         {
             let id = self.manifest(&other)?.config.digest;
             return Err(Error::NameTaken { name: name.to_string(), id });
@@ -366,8 +368,9 @@ fn no_such_image(what: &str) -> Error {
 pub(crate) fn read_document(source: impl std::io::Read, path: &Path) -> Result<Vec<u8>> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
-    source.take(limits::MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
-    if bytes.len() as u64 > limits::MAX_DOCUMENT_BYTES {
+    let most = if Protection::DocumentBytes.is_on() { limits::MAX_DOCUMENT_BYTES + 1 } else { u64::MAX };
+    source.take(most).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
+    if bytes.len() as u64 > limits::MAX_DOCUMENT_BYTES && Protection::DocumentBytes.is_on() {
         let subject = path.display().to_string();
         return Err(Error::Limit { subject, unit: "bytes of document", max: limits::MAX_DOCUMENT_BYTES });
     }

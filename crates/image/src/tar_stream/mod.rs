@@ -14,6 +14,7 @@ use self::header::{BLOCK, Header, Segments, sparse_pairs};
 use self::pax::{Pax, PaxError, PaxSparse};
 use crate::error::{Error, Refusal, Result, lossy};
 use crate::limits;
+use crate::protection::Protection;
 
 /// What an entry describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +150,7 @@ impl<S: Source> TarReader<S> {
         mut pax: Pax,
     ) -> Result<Entry> {
         self.entries += 1;
-        if self.entries > self.max_entries {
+        if self.entries > self.max_entries && Protection::Entries.is_on() {
             return Err(self.limit("entries", self.max_entries));
         }
         let path = pax.sparse.name.take().or(pax.path.take()).or(long_path).unwrap_or_else(|| header.path());
@@ -233,12 +234,14 @@ impl<S: Source> TarReader<S> {
     /// Reads the data of an extended header.
     fn extended(&mut self, header: &Header) -> Result<Vec<u8>> {
         let size = header.size().ok_or_else(|| self.malformed("a number in the header is broken"))?;
-        let length = usize::try_from(size).ok().filter(|_| size <= limits::MAX_HEADER_BYTES);
+        let length = usize::try_from(size)
+            .ok()
+            .filter(|_| size <= limits::MAX_HEADER_BYTES || !Protection::HeaderBytes.is_on());
         let length =
             length.ok_or_else(|| self.limit("bytes of extended header", limits::MAX_HEADER_BYTES))?;
         // An entry has three at most; anything near four for each is a stream of headers that never ends.
         self.extended += 1;
-        if self.extended > self.max_entries.saturating_mul(4) {
+        if self.extended > self.max_entries.saturating_mul(4) && Protection::ExtendedHeaders.is_on() {
             return Err(self.limit("extended headers", self.max_entries.saturating_mul(4)));
         }
         (self.remaining, self.padding) = (size, size.wrapping_neg() % BLOCK as u64);
@@ -341,7 +344,7 @@ impl<S: Source> TarReader<S> {
     }
 
     fn check_segments(&self, count: u64) -> Result<()> {
-        if count > limits::MAX_SPARSE_SEGMENTS {
+        if count > limits::MAX_SPARSE_SEGMENTS && Protection::SparseSegments.is_on() {
             return Err(self.limit("segments of a sparse file", limits::MAX_SPARSE_SEGMENTS));
         }
         Ok(())
@@ -350,7 +353,11 @@ impl<S: Source> TarReader<S> {
     /// A user or group ID; `u32::MAX` means "unchanged" to chown(2), so it is none.
     fn id(&self, pax: Option<u64>, header: Option<u64>) -> Result<u32> {
         let id = pax.or(header).ok_or_else(|| self.malformed("a number in the header is broken"))?;
-        u32::try_from(id).ok().filter(|&id| id != u32::MAX).ok_or_else(|| self.refused(Refusal::Owner))
+        match u32::try_from(id).ok().filter(|&id| id != u32::MAX) {
+            Some(id) => Ok(id),
+            None if !Protection::Owner.is_on() => Ok(0),
+            None => Err(self.refused(Refusal::Owner)),
+        }
     }
 
     fn cut_off(&self) -> Error {

@@ -1,6 +1,7 @@
 //! The records of a pax extended header: `length key=value\n`, one after the other.
 
 use crate::error::Refusal;
+use crate::protection::Protection;
 
 /// What the records of one extended header say about the next entry.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -64,7 +65,7 @@ fn record(data: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 fn apply(pax: &mut Pax, key: &[u8], value: &[u8]) -> Result<(), PaxError> {
     let name = || match value {
         [] => Ok(None),
-        name if name.contains(&0) => Err(PaxError::Refused(Refusal::Nul)),
+        name if name.contains(&0) && Protection::Nul.is_on() => Err(PaxError::Refused(Refusal::Nul)),
         name => Ok(Some(name.to_vec())),
     };
     let number = || match value {

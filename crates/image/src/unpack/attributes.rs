@@ -10,6 +10,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat};
 
 use crate::error::{Error, Result, lossy};
+use crate::protection::Protection;
 use crate::sys;
 use crate::tar_stream::{Entry, Kind};
 
@@ -76,12 +77,12 @@ pub(super) fn set_xattrs(entry: &Entry, fd: BorrowedFd<'_>) -> Result<u64> {
     let mut dropped = 0;
     for (name, value) in &entry.xattrs {
         let user = match fate(name, entry.kind) {
-            Fate::Drop => {
+            Fate::Drop if Protection::Attributes.is_on() => {
                 dropped += 1;
                 continue;
             }
             Fate::User => true,
-            Fate::Capability => false,
+            Fate::Capability | Fate::Drop => false,
         };
         let name = CString::new(name.as_slice()).expect("the pax reader refuses names with NUL");
         match sys::fsetxattr(fd, &name, value) {

@@ -12,6 +12,7 @@ use nix::unistd::{fchown, getegid, geteuid};
 use super::{attributes, path, remove};
 use crate::error::{Error, Refusal, Result, lossy};
 use crate::limits;
+use crate::protection::Protection;
 use crate::sys;
 use crate::tar_stream::Entry;
 
@@ -60,6 +61,9 @@ impl Dirs {
         let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).resolve(
             ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV,
         );
+        if !Protection::ResolveInRoot.is_on() {
+            return openat(&self.root, dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty());
+        }
         openat2(&self.root, if dir.is_empty() { b".".as_slice() } else { dir }, how)
     }
 
@@ -102,8 +106,9 @@ impl Dirs {
             if !replaced {
                 self.implied.insert(ino, dir[..end].to_vec());
             }
-            if self.made.len() as u64 > self.max_implied.saturating_mul(2) {
-                let (unit, max) = ("directories", self.max_implied.saturating_mul(2));
+            let max = self.max_implied.saturating_mul(2);
+            if self.made.len() as u64 > max && Protection::ImpliedDirectories.is_on() {
+                let unit = "directories";
                 return Err(Error::Limit { subject: lossy(&entry.path), unit, max });
             }
             // A parent with the set-group-id bit would hand its group and the bit down.
@@ -142,7 +147,7 @@ impl Dirs {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let parent_ino = fstat(parent).map_err(unpack(entry, "stat directory"))?.st_ino;
         let depth = self.made.get(&parent_ino).map_or(0, |made| made.depth) + 1;
-        if depth > limits::MAX_DEPTH {
+        if depth > limits::MAX_DEPTH && Protection::DepthThroughLinks.is_on() {
             let (unit, max) = ("directories in each other", limits::MAX_DEPTH);
             return Err(Error::Limit { subject: lossy(&entry.path), unit, max });
         }
@@ -156,7 +161,10 @@ impl Dirs {
                     let ino = fstat(&fd).map_err(unpack(entry, "stat directory"))?.st_ino;
                     return Ok(Child { fd, ino, replaced: false });
                 }
-                kind if existing == Existing::Any || kind == SFlag::S_IFCHR => {
+                kind if existing == Existing::Any
+                    || kind == SFlag::S_IFCHR
+                    || !Protection::ParentNotDirectory.is_on() =>
+                {
                     self.displace(parent, name).map_err(unpack(entry, "replace"))?;
                     mkdirat(parent, name, Mode::S_IRWXU).map_err(unpack(entry, "create directory"))?;
                     replaced = true;

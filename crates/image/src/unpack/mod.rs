@@ -42,6 +42,7 @@ use self::dirs::Dirs;
 use self::path::Target;
 use crate::error::{Error, Refusal, Result, lossy};
 use crate::limits;
+use crate::protection::Protection;
 use crate::tar_stream::{Entry, Kind, Source, TarReader};
 
 /// What was left out of a layer on purpose.
@@ -96,7 +97,8 @@ impl Unpacker {
                 self.stats.skipped.xattrs += self.dirs.set_root(entry)?;
                 Ok(())
             }
-            Target::Root => Err(refused(Refusal::Root)),
+            Target::Root if Protection::Root.is_on() => Err(refused(Refusal::Root)),
+            Target::Root => Ok(()),
             Target::Ignored => Ok(()),
             Target::Opaque { dir } => self.opaque(entry, dir),
             Target::Whiteout { parent, name } => self.whiteout(entry, parent, name),
@@ -105,7 +107,8 @@ impl Unpacker {
                     self.stats.skipped.devices += 1;
                     Ok(())
                 }
-                Kind::Device => Err(refused(Refusal::DeviceNode)),
+                Kind::Device if Protection::DeviceNode.is_on() => Err(refused(Refusal::DeviceNode)),
+                Kind::Device => self.device(entry, parent, name),
                 Kind::Directory => {
                     self.stats.skipped.xattrs += self.dirs.make(entry, &path)?;
                     Ok(())
@@ -127,7 +130,7 @@ impl Unpacker {
         buffer: &mut [u8],
     ) -> Result<()> {
         self.stats.bytes = self.stats.bytes.saturating_add(entry.size);
-        if self.stats.bytes > self.max_bytes {
+        if self.stats.bytes > self.max_bytes && Protection::FileBytes.is_on() {
             return Err(Error::Limit {
                 subject: lossy(&entry.path),
                 unit: "unpacked bytes",
@@ -136,6 +139,8 @@ impl Unpacker {
         }
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = self.create(entry, parent, name, "create file", |dir| {
+            let careless = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC;
+            let flags = if Protection::CreateExclusively.is_on() { flags } else { careless };
             openat(dir, name, flags, Mode::from_bits_truncate(0o600))
         })?;
         let mut file = std::fs::File::from(fd);
@@ -180,7 +185,8 @@ impl Unpacker {
         let stat =
             fstatat(&target_dir, target_name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|_| bad_target())?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-        if ![SFlag::S_IFREG, SFlag::S_IFLNK, SFlag::S_IFIFO].contains(&kind) {
+        let linkable = [SFlag::S_IFREG, SFlag::S_IFLNK, SFlag::S_IFIFO].contains(&kind);
+        if !linkable && Protection::HardLinkTarget.is_on() {
             return Err(bad_target());
         }
         if self.same_object(parent, name, (stat.st_dev, stat.st_ino))? {
@@ -189,7 +195,9 @@ impl Unpacker {
         // No AT_SYMLINK_FOLLOW: a link to a symbolic link is a link to the symbolic link itself. The header's mode
         // and owner are those of the target and are not applied again.
         self.create(entry, parent, name, "link", |dir| {
-            linkat(&target_dir, target_name, dir, name, LinkatFlags::empty())
+            let follow = !Protection::LinkNotFollowed.is_on();
+            let flags = if follow { LinkatFlags::AT_SYMLINK_FOLLOW } else { LinkatFlags::empty() };
+            linkat(&target_dir, target_name, dir, name, flags)
         })
     }
 
@@ -215,6 +223,13 @@ impl Unpacker {
         let dir = self.dirs.parent(parent, entry)?;
         self.stats.skipped.xattrs += attributes::apply_by_name(entry, &dir, name)?;
         Ok(())
+    }
+
+    /// Makes a device node, which only a test does that wants to see what was prevented.
+    fn device(&mut self, entry: &Entry, parent: &[u8], name: &[u8]) -> Result<()> {
+        self.create(entry, parent, name, "create device", |dir| {
+            mknodat(dir, name, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), libc::makedev(1, 3))
+        })
     }
 
     fn whiteout(&mut self, entry: &Entry, parent: &[u8], name: &[u8]) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Refusal, Result, lossy};
 use crate::limits;
+use crate::protection::Protection;
 
 /// The marker of a removed file in a layer: `.wh.NAME` removes `NAME` of the layers below.
 const WHITEOUT: &[u8] = b".wh.";
@@ -32,10 +33,10 @@ pub(crate) enum Target<'p> {
 pub(crate) fn clean(raw: &[u8]) -> Result<Vec<u8>> {
     let limit = |unit, max| Error::Limit { subject: lossy(raw), unit, max };
     let refused = |source| Error::Refused { entry: lossy(raw), source };
-    if raw.len() as u64 > limits::MAX_PATH_BYTES {
+    if raw.len() as u64 > limits::MAX_PATH_BYTES && Protection::PathBytes.is_on() {
         return Err(limit("bytes of path", limits::MAX_PATH_BYTES));
     }
-    if raw.contains(&0) {
+    if raw.contains(&0) && Protection::Nul.is_on() {
         return Err(refused(Refusal::Nul));
     }
     let mut path = Vec::with_capacity(raw.len());
@@ -43,14 +44,14 @@ pub(crate) fn clean(raw: &[u8]) -> Result<Vec<u8>> {
     for component in raw.split(|&byte| byte == b'/') {
         match component {
             b"" | b"." => continue,
-            b".." => return Err(refused(Refusal::ParentComponent)),
+            b".." if Protection::ParentComponent.is_on() => return Err(refused(Refusal::ParentComponent)),
             _ => {}
         }
         depth += 1;
-        if component.len() as u64 > limits::MAX_NAME_BYTES {
+        if component.len() as u64 > limits::MAX_NAME_BYTES && Protection::NameBytes.is_on() {
             return Err(limit("bytes of name", limits::MAX_NAME_BYTES));
         }
-        if depth > limits::MAX_DEPTH {
+        if depth > limits::MAX_DEPTH && Protection::Depth.is_on() {
             return Err(limit("directories in each other", limits::MAX_DEPTH));
         }
         if !path.is_empty() {
@@ -87,7 +88,7 @@ pub(crate) fn classify(path: &[u8]) -> Result<Target<'_>, Refusal> {
     }
     match name.strip_prefix(WHITEOUT) {
         None => Ok(Target::Object { parent, name }),
-        Some(b"" | b"." | b"..") => Err(Refusal::Whiteout),
+        Some(b"" | b"." | b"..") if Protection::WhiteoutName.is_on() => Err(Refusal::Whiteout),
         Some(name) => Ok(Target::Whiteout { parent, name }),
     }
 }
