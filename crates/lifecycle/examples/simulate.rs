@@ -11,9 +11,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pod = podrun_spec::parse(&path, &text)?.pods.into_iter().next().ok_or("no Pod in the manifest")?.pod;
     let facts = words.map(|word| word.parse()).collect::<Result<_, _>>()?;
     let timeline = simulate(&pod, &Script::new(facts), &Options::default())?;
-    for line in &timeline.lines {
+    for line in timeline.lines() {
         println!("{line}");
     }
-    println!("{:?}: {}", timeline.end, timeline.status.phase.as_str());
+    println!("{:?}: {}", timeline.end, timeline.status().phase.as_str());
     Ok(())
 }

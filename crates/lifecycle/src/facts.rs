@@ -69,6 +69,12 @@ impl PodFacts {
         self.init_count..self.containers.len()
     }
 
+    /// Returns the places of all containers in the order in which they are stopped: regular ones, then sidecars from the last
+    /// to the first.
+    pub(crate) fn stop_order(&self) -> impl Iterator<Item = usize> + use<> {
+        self.regular().chain((0..self.init_count).rev())
+    }
+
     /// Returns whether a rule of some container restarts all of them.
     pub(crate) fn may_restart_all(&self) -> bool {
         let mut rules = self.containers.iter().flat_map(|c| &c.life.restart.rules);

@@ -83,8 +83,8 @@ impl Step<'_> {
             return true;
         }
         let next = (container + 1..self.pod.init_count).find(is_sidecar);
-        let starting = self.state.in_flight.map(|start| start.container);
-        let lives = |c: usize| Record::is_running(&self.state.containers[c]) || starting == Some(c);
-        !self.pod.regular().chain(next).any(lives)
+        let runs = |c: usize| Record::is_running(&self.state.containers[c]);
+        let is_starting = self.state.in_flight.is_some_and(|f| self.pod.regular().contains(&f.container));
+        !is_starting && !self.pod.regular().chain(next).any(runs)
     }
 }

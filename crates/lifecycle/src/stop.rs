@@ -50,7 +50,7 @@ impl Step<'_> {
             }
             Stage::Stopping | Stage::StoppingSandbox | Stage::CleaningUp | Stage::Finished => {}
         }
-        for container in 0..self.state.containers.len() {
+        for container in self.pod.stop_order() {
             self.restart_stop(container, grace.max(SHORTEST));
         }
     }
@@ -89,7 +89,7 @@ impl Step<'_> {
         if self.state.deletion.is_some_and(|deletion| deletion.forced) {
             self.state.setup = None;
             self.abandon_start();
-            for container in 0..self.state.containers.len() {
+            for container in self.pod.stop_order() {
                 self.kill_now(container);
             }
         }
@@ -98,7 +98,7 @@ impl Step<'_> {
             Some(grace) => (Cause::PodStop, grace.max(SHORTEST)),
             None => (Cause::PodEnd, self.pod.grace),
         };
-        for container in 0..self.state.containers.len() {
+        for container in self.pod.stop_order() {
             self.begin_stop(container, cause, grace, events::stopping(&self.pod.containers[container].name));
             self.continue_stop(container);
         }

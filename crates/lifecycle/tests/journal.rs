@@ -58,7 +58,7 @@ fn a_replay_comes_to_the_same_decisions_and_statuses() {
             assert_eq!(step.divergence, None);
         }
         let lines: Vec<_> = steps.iter().flat_map(|step| step.lines.clone()).collect();
-        assert_eq!(lines, life.lines);
+        assert_eq!(lines, life.lines());
     }
 }
 

@@ -92,7 +92,7 @@ fn facts_happen_in_order_of_their_times_whatever_the_order_of_the_words() {
     let script: Script = "20s:delete 10s:exit:web=3".parse().expect("a script");
     let timeline = simulate(&pod(WEB), &script, &Options::default()).expect("it runs");
     let facts: Vec<_> = timeline
-        .lines
+        .lines()
         .iter()
         .filter(|line| line.kind == LineKind::Fact && line.at >= Duration::from_secs(10))
         .map(ToString::to_string)
@@ -106,7 +106,7 @@ fn facts_happen_in_order_of_their_times_whatever_the_order_of_the_words() {
             "    20.010s  fact    web#1 ended with 0",
         ]
     );
-    assert_eq!((timeline.end, timeline.status.phase), (End::Finished, Phase::Succeeded));
+    assert_eq!((timeline.end, timeline.status().phase), (End::Finished, Phase::Succeeded));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn what_is_scripted_for_the_world_comes_true() {
     let run = |spec: &str, script: &str| {
         let script = Script::new(script.split('|').map(|fact| fact.parse().expect(fact)).collect());
         let timeline = simulate(&pod(spec), &script, &Options::default()).expect("it runs");
-        timeline.lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        timeline.lines().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
     for (script, expected) in [
         ("0s:volumes=fail|5s:volumes=ok", "event   Warning FailedMount: as scripted"),

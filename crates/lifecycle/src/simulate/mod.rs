@@ -38,8 +38,8 @@
 //! let pod = podrun_spec::parse("p.yaml", text)?.pods.remove(0).pod;
 //! let script: Script = "30s:exit:web=137 90s:delete=5".parse()?;
 //! let timeline = simulate(&pod, &script, &Options::default())?;
-//! assert_eq!(timeline.status.container_statuses[0].restart_count, 1);
-//! timeline.lines.iter().for_each(|line| println!("{line}"));
+//! assert_eq!(timeline.status().container_statuses[0].restart_count, 1);
+//! timeline.lines().iter().for_each(|line| println!("{line}"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -55,7 +55,7 @@ use podrun_spec::time::Timestamp;
 
 use crate::action::Action;
 use crate::input::Input;
-use crate::timeline::Line;
+use crate::timeline::{self, Line};
 
 pub use script::{Fact, Mode, Script, ScriptError, TimedFact};
 
@@ -108,14 +108,29 @@ pub struct Moment {
 /// A simulated life.
 #[derive(Clone, Debug)]
 pub struct Timeline {
-    /// Its steps.
+    /// Its steps, at least one.
     pub moments: Vec<Moment>,
-    /// Its steps in words.
-    pub lines: Vec<Line>,
-    /// The last status.
-    pub status: PodStatus,
     /// How it ended.
     pub end: End,
+}
+
+impl Timeline {
+    /// Returns the last status.
+    pub fn status(&self) -> PodStatus {
+        self.moments.last().map(|moment| moment.status.clone()).unwrap_or_default()
+    }
+
+    /// Returns the steps in words.
+    pub fn lines(&self) -> Vec<Line> {
+        let mut before = PodStatus::default();
+        let mut lines = Vec::new();
+        for moment in &self.moments {
+            let step = timeline::lines(moment.at, &moment.input, &moment.actions, &before, &moment.status);
+            lines.extend(step);
+            before = moment.status.clone();
+        }
+        lines
+    }
 }
 
 /// How a simulation ended.

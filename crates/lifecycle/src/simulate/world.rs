@@ -13,7 +13,6 @@ use crate::action::Action;
 use crate::input::{ExitStatus, Input, Now, PulledImage, StartFailure};
 use crate::machine::Machine;
 use crate::state::Stage;
-use crate::timeline::lines;
 
 /// Size of an image that is pulled.
 const SIMULATED_BYTES: u64 = 50_000_000;
@@ -74,7 +73,6 @@ impl World {
             (container.name.clone(), manner)
         };
         let machine = Machine::new(pod);
-        let status = machine.status();
         Self {
             options,
             manners: pod.spec.all_containers().map(manner).collect(),
@@ -85,7 +83,7 @@ impl World {
             coming: Vec::new(),
             running: BTreeMap::new(),
             now: Duration::ZERO,
-            timeline: Timeline { moments: Vec::new(), lines: Vec::new(), status, end: End::Quiet },
+            timeline: Timeline { moments: Vec::new(), end: End::Quiet },
             machine,
         }
     }
@@ -132,7 +130,6 @@ impl World {
                 }
             }
         };
-        self.timeline.status = self.machine.status();
         self.timeline
     }
 
@@ -151,11 +148,9 @@ impl World {
 
     /// Tells the machine something and takes up what it asks for.
     fn tell(&mut self, input: Input) {
-        let before = self.machine.status();
         let now = Now { wall: self.wall(), boot: BOOT + self.now };
         let actions = self.machine.step(now, input.clone());
         let status = self.machine.status();
-        self.timeline.lines.extend(lines(self.now, &input, &actions, &before, &status));
         for action in &actions {
             if let Some((after, input)) = self.answer(action) {
                 self.coming.push((self.now + after, input));
