@@ -54,6 +54,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "podrun-spec",
             "podrun-namespaces",
             "podrun-cgroups",
+            "podrun-netlink",
+            "podrun-tc",
         ],
     ),
     ("xtask", &["podrun-testkit"]),

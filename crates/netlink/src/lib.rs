@@ -5,7 +5,8 @@
 //! - [`Rtnetlink`] is a socket in one network namespace, the caller's or [another one](Rtnetlink::open_in), with
 //!   functions for [links](Rtnetlink::create_link) (veth with its peer born elsewhere, bridge and its ports, ifb),
 //!   [addresses](Rtnetlink::add_address), [routes](Rtnetlink::add_route) and
-//!   [neighbours](Rtnetlink::set_neighbour). Additions and deletions may be repeated.
+//!   [neighbours](Rtnetlink::set_neighbour), and for the [addresses behind the ports](Rtnetlink::set_fdb_entry) of a bridge.
+//!   Additions and deletions may be repeated.
 //! - [`Connection`] speaks any netlink protocol: requests, lists and transactions (nftables). Its [`Message`]s are written with
 //!   [`Body`] and read with [`attributes`].
 //! - Lists have any length, and begin anew when they changed while they were read.
@@ -46,6 +47,7 @@ mod address;
 mod connection;
 mod error;
 mod exchange;
+mod fdb;
 mod link;
 mod mac;
 mod neighbour;
@@ -60,6 +62,7 @@ pub use address::{Address, NewAddress};
 pub use connection::{Answer, Connection};
 pub use error::{Action, Error, KernelError, Malformed, Result};
 pub use exchange::Reply;
+pub use fdb::FdbEntry;
 pub use link::{
     BridgeOptions, Link, LinkChange, LinkFilter, LinkId, LinkKind, LinkStatistics, NewLink, OperState, Peer,
     PortOptions, check_name,

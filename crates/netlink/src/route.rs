@@ -241,14 +241,20 @@ impl Route {
         message
     }
 
+    /// Reads a route that somebody made; those of the route cache are none.
     fn read(reply: Reply<'_>) -> Result<Option<Self>, Malformed> {
+        let (structure, _) = reply.split::<12>("struct rtmsg")?;
+        let flags = u32::from_ne_bytes([structure[8], structure[9], structure[10], structure[11]]);
+        if flags & RTM_F_CLONED != 0 { Ok(None) } else { Self::read_any(reply) }
+    }
+
+    fn read_any(reply: Reply<'_>) -> Result<Option<Self>, Malformed> {
         if reply.kind() != libc::RTM_NEWROUTE {
             return Ok(None);
         }
         let (structure, rest) = reply.split::<12>("struct rtmsg")?;
         let flags = u32::from_ne_bytes([structure[8], structure[9], structure[10], structure[11]]);
-        let is_ip = [libc::AF_INET, libc::AF_INET6].contains(&i32::from(structure[0]));
-        if !is_ip || flags & RTM_F_CLONED != 0 {
+        if ![libc::AF_INET, libc::AF_INET6].contains(&i32::from(structure[0])) {
             return Ok(None);
         }
         let anywhere = everywhere(i32::from(structure[0]) == libc::AF_INET);
@@ -415,6 +421,22 @@ impl Rtnetlink {
     pub fn delete_route(&mut self, route: &Route) -> Result<bool> {
         let action = Action::new("delete route", route.to_string());
         existed(self.connection().execute(&action, &route.write(libc::RTM_DELROUTE, 0)))
+    }
+
+    /// Returns the route that the kernel would take to an address: over which link, by which gateway, from which source.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]: `ENETUNREACH` or `EHOSTUNREACH` if there is none.
+    pub fn route_to(&mut self, destination: IpAddr) -> Result<Route> {
+        let action = Action::new("look up the route", format!("to {destination}"));
+        let mut structure = [0; 12];
+        structure[0] = family_of(destination);
+        structure[1] = if destination.is_ipv4() { 32 } else { 128 };
+        let mut message = Message::new(libc::RTM_GETROUTE, 0, &structure);
+        message.body.ip(libc::RTA_DST, destination);
+        let answer = self.connection().ask(&action, &message, Route::read_any)?;
+        answer.replies.into_iter().next().ok_or(Error::NoAnswer { action })
     }
 
     /// Lists the routes that pass a filter. Those of the route cache are left out.

@@ -2,12 +2,15 @@
 
 use podrun_netlink::{Action, Message, Rtnetlink};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::filter::{Filter, FoundFilter, Protocol};
 use crate::handle::Handle;
 use crate::psched::Psched;
 use crate::qdisc::{FoundClass, FoundQdisc, HtbClass, Qdisc};
 use crate::wire::{KIND, OPTIONS, Tcmsg};
+
+/// A handle that nobody has, since nothing with it is ever made.
+const PROBE: u16 = 0x7ffe;
 
 /// Queueing disciplines, classes and filters of the links of one network namespace, each link by its index.
 ///
@@ -60,7 +63,7 @@ impl<'a> TrafficControl<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Netlink`](crate::Error::Netlink): `EEXIST` if there is one, `ENOENT` if the kernel lacks its kind or the class above is absent,
+    /// [`Error::Netlink`]: `EEXIST` if there is one, `ENOENT` if the kernel lacks its kind or the class above is absent,
     /// `ENODEV`, `EPERM`, `EINVAL`.
     pub fn add_qdisc(&mut self, link: u32, qdisc: &Qdisc) -> Result<()> {
         self.qdisc_request("add qdisc", link, qdisc, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
@@ -71,7 +74,7 @@ impl<'a> TrafficControl<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Netlink`](crate::Error::Netlink): `EINVAL` if one of another kind has the handle; else as [`add_qdisc`](Self::add_qdisc).
+    /// [`Error::Netlink`]: `EINVAL` if one of another kind has the handle; else as [`add_qdisc`](Self::add_qdisc).
     pub fn replace_qdisc(&mut self, link: u32, qdisc: &Qdisc) -> Result<()> {
         self.qdisc_request("replace qdisc", link, qdisc, libc::NLM_F_CREATE | libc::NLM_F_REPLACE)
     }
@@ -80,7 +83,7 @@ impl<'a> TrafficControl<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Netlink`](crate::Error::Netlink): `ENOENT` if there is none with the handle, `EINVAL` if it is of another kind.
+    /// [`Error::Netlink`]: `ENOENT` if there is none with the handle, `EINVAL` if it is of another kind.
     pub fn change_qdisc(&mut self, link: u32, qdisc: &Qdisc) -> Result<()> {
         self.qdisc_request("change qdisc", link, qdisc, 0)
     }
@@ -95,7 +98,7 @@ impl<'a> TrafficControl<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Netlink`](crate::Error::Netlink): `EPERM`.
+    /// [`Error::Netlink`]: `EPERM`.
     pub fn delete_qdisc(&mut self, link: u32, parent: Handle) -> Result<bool> {
         let action = Action::new("delete qdisc", format!("at {parent} of link {link}"));
         existed(self.execute(&action, &Qdisc::deletion(link, parent, None)))
@@ -122,7 +125,7 @@ impl<'a> TrafficControl<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Netlink`](crate::Error::Netlink): `ENODEV` if there is no such link.
+    /// [`Error::Netlink`]: `ENODEV` if there is no such link.
     pub fn qdisc(&mut self, link: u32, parent: Handle) -> Result<Option<FoundQdisc>> {
         let action = Action::new("look up qdisc", format!("at {parent} of link {link}"));
         // Kernels answer this by a notification, of which the one who asked gets a copy only with this flag.
@@ -142,7 +145,7 @@ impl<'a> TrafficControl<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Netlink`](crate::Error::Netlink): `ENOENT` if the class above is absent, `EINVAL`, `ENODEV`, `EPERM`.
+    /// [`Error::Netlink`]: `ENOENT` if the class above is absent, `EINVAL`, `ENODEV`, `EPERM`.
     pub fn set_class(&mut self, link: u32, class: &HtbClass) -> Result<()> {
         let action = Action::new("set class", format!("{} of link {link}", class.handle));
         self.execute(&action, &class.message(link, libc::NLM_F_CREATE, self.psched))
@@ -152,7 +155,7 @@ impl<'a> TrafficControl<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Netlink`](crate::Error::Netlink): `EBUSY` if it has classes below it or filters lead to it.
+    /// [`Error::Netlink`]: `EBUSY` if it has classes below it or filters lead to it.
     pub fn delete_class(&mut self, link: u32, class: Handle) -> Result<bool> {
         let action = Action::new("delete class", format!("{class} of link {link}"));
         existed(self.execute(&action, &HtbClass::deletion(link, class)))
@@ -175,7 +178,7 @@ impl<'a> TrafficControl<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Netlink`](crate::Error::Netlink): `ENOENT` if the kernel lacks its kind, `EINVAL` if its parent is absent, `ENODEV`, `EPERM`.
+    /// [`Error::Netlink`]: `ENOENT` if the kernel lacks its kind, `EINVAL` if its parent is absent, `ENODEV`, `EPERM`.
     pub fn add_filter(&mut self, link: u32, filter: &Filter) -> Result<()> {
         let (name, parent) = (filter.classifier.name(), filter.parent);
         let action = Action::new("add filter", format!("{name} at {parent} of link {link}"));
@@ -187,7 +190,7 @@ impl<'a> TrafficControl<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Netlink`](crate::Error::Netlink): `EPERM`.
+    /// [`Error::Netlink`]: `EPERM`.
     pub fn delete_filters(
         &mut self,
         link: u32,
@@ -221,32 +224,31 @@ impl<'a> TrafficControl<'a> {
         Ok(found?)
     }
 
-    /// Whether the kernel has a kind of queueing discipline such as `fq_codel`, loading its module if there is one. Nothing
-    /// is changed: the link is any link that exists, and what is asked for is impossible.
+    /// Whether the kernel has a kind of queueing discipline, loading its module if there is one. Nothing is changed: the
+    /// kernel looks for the kind first and then refuses what it is asked for.
     ///
     /// # Errors
     ///
-    /// [`Error::Netlink`](crate::Error::Netlink): `EPERM`, `ENODEV`.
+    /// [`Error::InvalidValue`] if the kind is none of `tbf`, `htb`, `fq_codel` and `netem`: others would take anything.
+    /// [`Error::Netlink`]: `EPERM`, `ENODEV`.
     pub fn has_qdisc_kind(&mut self, link: u32, kind: &str) -> Result<bool> {
+        if !["tbf", "htb", "fq_codel", "netem"].contains(&kind) {
+            let reason = "it cannot be asked for without being made".to_owned();
+            return Err(Error::InvalidValue { what: "a kind of qdisc", value: format!("{kind:?}"), reason });
+        }
         let action = Action::new("probe for qdisc", kind.to_owned());
-        let tcmsg = Tcmsg { link, handle: Handle::qdisc(0x7ffe), parent: Handle::ROOT, info: 0 };
+        let tcmsg = Tcmsg { link, handle: Handle::qdisc(PROBE), parent: Handle::ROOT, info: 0 };
         let mut message = tcmsg.message(libc::RTM_NEWQDISC, libc::NLM_F_CREATE | libc::NLM_F_REPLACE);
-        // Every kind takes its first options as at least four bytes, and is looked for before they are read.
+        // No option of these kinds has a single byte.
         message.body.text(KIND, kind).nest_unmarked(OPTIONS, |options| {
             for attribute in 1..=7 {
                 options.u8(attribute, 0);
             }
         });
         match self.execute(&action, &message) {
-            Ok(()) => {
-                self.delete_qdisc(link, Handle::ROOT)?;
-                Ok(true)
-            }
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ENOENT) => Ok(false),
-                Some(libc::EINVAL | libc::ERANGE) => Ok(true),
-                _ => Err(error),
-            },
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ERANGE)) => Ok(true),
+            executed => executed.map(|()| true),
         }
     }
 

@@ -1,7 +1,10 @@
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockname, sendto, socket,
+};
 use podrun_netlink::{Action, Connection, Error, LinkFilter, Message, NewLink, Protocol, Rtnetlink};
 use podrun_testkit::require;
 use serial_test::{file_serial, serial};
@@ -90,6 +93,29 @@ fn a_socket_stays_in_its_namespace() {
         let again = Connection::from_socket(Protocol::Route, socket).unwrap();
         assert_eq!(Rtnetlink::from_connection(again).link("there").unwrap().name, "there");
         assert!(here.find_link("there").unwrap().is_none());
+    });
+}
+
+#[test]
+#[file_serial(kernel)]
+#[serial]
+fn what_another_process_sends_is_no_answer() {
+    require!(root, netns);
+    in_new(|here| {
+        here.create_link(&NewLink::ifb("i")).unwrap();
+        let ours = getsockname::<NetlinkAddr>(here.as_fd().as_raw_fd()).unwrap();
+        let (forger, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
+        let forger = socket(AddressFamily::Netlink, forger, flags, SockProtocol::NetlinkRoute).unwrap();
+        // "Done", for every request that could come next.
+        for sequence in 0..10u32 {
+            let mut done = Message::new(2, 0, &[0; 20]).to_bytes();
+            done[8..12].copy_from_slice(&sequence.to_ne_bytes());
+            sendto(forger.as_raw_fd(), &done, &ours, MsgFlags::empty()).unwrap();
+        }
+        assert!(here.link("nothing").unwrap_err().is_not_found());
+        assert_eq!(here.link("i").unwrap().name, "i");
+        assert!(here.delete_link("i").unwrap());
+        assert!(here.find_link("i").unwrap().is_none());
     });
 }
 

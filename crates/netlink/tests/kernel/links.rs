@@ -2,7 +2,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use podrun_netlink::{
-    BridgeOptions, Error, LinkChange, LinkFilter, LinkKind, MacAddress, NewLink, OperState, Peer,
+    BridgeOptions, Error, FdbEntry, LinkChange, LinkFilter, LinkKind, MacAddress, NewLink, OperState, Peer,
     PortOptions, Rtnetlink,
 };
 use podrun_testkit::require;
@@ -201,5 +201,29 @@ fn counters_move() {
         let after = here.link(a).unwrap().statistics;
         assert!(after.tx_bytes >= before.tx_bytes + 1000, "{before:?} {after:?}");
         assert!(after.tx_packets > before.tx_packets);
+    });
+}
+
+#[test]
+#[file_serial(kernel)]
+#[serial]
+fn an_address_is_fixed_behind_a_port() {
+    require!(root, netns);
+    in_new(|here| {
+        let bridge = here.create_link(&NewLink::bridge("br0").up()).unwrap();
+        let port = here.create_link(&NewLink::veth("a", Peer::new("b")).master(bridge).up()).unwrap();
+        let other = here.create_link(&NewLink::veth("c", Peer::new("d")).master(bridge).up()).unwrap();
+        let mac = MacAddress::new([2, 0, 0, 0, 0, 7]);
+        for port in [port, other, port] {
+            let entry = FdbEntry::fixed(port, mac);
+            here.set_fdb_entry(&entry).unwrap();
+            let found = here.fdb(bridge).unwrap();
+            let found: Vec<_> = found.iter().filter(|found| found.mac == mac).collect();
+            assert_eq!(found, [&entry]);
+        }
+        assert!(here.delete_fdb_entry(port, mac).unwrap());
+        assert!(!here.delete_fdb_entry(port, mac).unwrap());
+        let error = here.set_fdb_entry(&FdbEntry::fixed(4711, mac)).unwrap_err();
+        assert!(error.is_not_found(), "{error:?}");
     });
 }

@@ -78,3 +78,30 @@ fn routes_are_filtered_by_table_and_family() {
         assert!(here.routes(RouteFilter::new()).unwrap().iter().any(|route| route.table == 255));
     });
 }
+
+#[test]
+#[file_serial(kernel)]
+#[serial]
+fn the_route_to_an_address_is_the_one_the_kernel_would_take() {
+    require!(root, netns);
+    in_new(|here| {
+        let (a, b) = veth(here);
+        for (network, inside, outside, gateway) in [
+            ("10.1.0.1/16", "10.1.9.9", "192.0.2.1", "10.1.0.254"),
+            ("fd01::1/64", "fd01::9", "2001:db8::1", "fd01::fe"),
+        ] {
+            let (inside, outside) = (inside.parse().unwrap(), outside.parse().unwrap());
+            assert!(here.route_to(outside).is_err());
+            let network: ipnet::IpNet = network.parse().unwrap();
+            here.add_address(a, &NewAddress::new(network).no_dad()).unwrap();
+            let direct = here.route_to(inside).unwrap();
+            assert_eq!((direct.link, direct.gateway), (Some(a), None));
+            let gateway = gateway.parse().unwrap();
+            here.add_route(&Route::default_via(gateway)).unwrap();
+            let found = here.route_to(outside).unwrap();
+            assert_eq!((found.link, found.gateway), (Some(a), Some(gateway)));
+            assert_eq!(found.source, Some(network.addr()));
+            assert_ne!(found.link, Some(b));
+        }
+    });
+}

@@ -89,9 +89,13 @@ impl Limit {
         Bytes::new(self.rate.bytes_in(BURST).get().max(least).max(frames).min(u32::MAX.into()))
     }
 
-    /// Returns the room for what waits in a queue for all: what the rate carries in the latency, and the burst.
+    /// Returns the room for what waits in a queue for all: what the rate carries in the latency, and the burst. If the burst
+    /// is not set there is room for ten frames at least, without which TCP does not get up to a slow rate.
     pub fn queue_on(&self, mtu: u32, gso_max_size: u32) -> Bytes {
-        let queue = self.rate.bytes_in(self.latency).saturating_add(self.burst_on(mtu, gso_max_size));
+        let waiting = self.rate.bytes_in(self.latency).get();
+        let frames = 10 * (u64::from(mtu) + ETHERNET);
+        let waiting = if self.burst.is_some() { waiting } else { waiting.max(frames) };
+        let queue = self.burst_on(mtu, gso_max_size).saturating_add(Bytes::new(waiting));
         Bytes::new(queue.get().min(u32::MAX.into()))
     }
 }
