@@ -22,7 +22,8 @@ pub(crate) fn summary(view: &PodView, now: Timestamp) -> Summary {
 }
 
 fn summarize(spec: &PodSpec, status: &PodStatus, is_deleting: bool, now: Timestamp) -> Summary {
-    let is_sidecar = |c: &ContainerStatus| matches!(spec.container(&c.name), Some((ContainerKind::Sidecar, container)) if container.name == c.name);
+    let is_sidecar =
+        |c: &ContainerStatus| matches!(spec.container(&c.name), Some((ContainerKind::Sidecar, _)));
     let init = &status.init_container_statuses;
     let sidecars = || init.iter().filter(|c| is_sidecar(c));
     // Those behind the init container that holds the Pod up have not begun.
