@@ -171,7 +171,7 @@ fn attributes(fd: &OwnedFd) -> io::Result<Vec<(CString, Vec<u8>)>> {
         names => names?,
     };
     let ours = |name: &&[u8]| {
-        *name == b"security.capability" || *name == b"trusted.overlay.opaque" || name.starts_with(b"user.")
+        *name == b"security.capability" || name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.")
     };
     let mut found = Vec::new();
     for name in names.split(|&byte| byte == 0).filter(ours) {

@@ -42,7 +42,11 @@ pub(crate) struct LayerFacts {
 
 impl LayerFacts {
     pub(crate) fn read(layout: &Layout, diff_id: &Digest) -> Result<Self> {
-        let path = layout.layer(diff_id).join("layer.json");
+        Self::read_in(&layout.layer(diff_id))
+    }
+
+    pub(super) fn read_in(layer: &Path) -> Result<Self> {
+        let path = layer.join("layer.json");
         let bytes = fs::read(&path).map_err(Error::file("read", &path))?;
         crate::manifest::from_json(&bytes, &path.to_string_lossy())
     }

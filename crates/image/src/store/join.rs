@@ -17,7 +17,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, futimens, mk
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown};
 
-use super::facts::implied;
+use super::facts::{LayerFacts, implied};
 use super::session::make_layer_dir;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -52,7 +52,15 @@ struct Look {
 /// There is no `diff` in it if there are none.
 pub(super) fn make(layers: &[PathBuf], to: &Path) -> Result<()> {
     std::fs::create_dir(to).map_err(Error::file("create directory", to))?;
-    let layers = layers.iter().map(|path| Layer::open(path)).collect::<Result<Vec<_>>>()?;
+    let mut opened: Vec<Layer> = Vec::with_capacity(layers.len());
+    for path in layers {
+        let (layer, opaque_root) = Layer::open(path)?;
+        if opaque_root {
+            opened.clear();
+        }
+        opened.push(layer);
+    }
+    let layers = opened;
     let wanted = wanted(&layers).map_err(Error::file("join layers for", to))?;
     if wanted.is_empty() {
         return Ok(());
@@ -99,10 +107,11 @@ fn parents(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 impl Layer {
-    fn open(path: &Path) -> Result<Self> {
+    /// Opens an unpacked layer, and tells whether it hides all below it.
+    fn open(path: &Path) -> Result<(Self, bool)> {
         let diff = path.join("diff");
         let root = File::open(&diff).map_err(Error::file("open", &diff))?;
-        Ok(Self { root: root.into(), implied: implied(path)? })
+        Ok((Self { root: root.into(), implied: implied(path)? }, LayerFacts::read_in(path)?.opaque_root))
     }
 
     /// Looks for the directory `path`.

@@ -387,4 +387,6 @@ pub(crate) fn diff_ids(config: &ConfigFile, id: &Digest) -> Result<Vec<Digest>> 
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -156,8 +156,8 @@ impl<S: Source> TarReader<S> {
         let path = pax.sparse.name.take().or(pax.path.take()).or(long_path).unwrap_or_else(|| header.path());
         self.last.clone_from(&path);
         let kind = match header.type_flag() {
-            // Archives from before ustar mark directories by a slash at the end.
-            b'0' | 0 if path.ends_with(b"/") => Kind::Directory,
+            // Archives from before ustar mark directories by a slash at the end; they may have data all the same.
+            0 if path.ends_with(b"/") => Kind::Directory,
             b'0' | 0 | b'7' | b'S' => Kind::File,
             b'1' => Kind::HardLink,
             b'2' => Kind::Symlink,
@@ -180,7 +180,7 @@ impl<S: Source> TarReader<S> {
             None => (i64::try_from(number(header.mtime())?).unwrap_or(i64::MAX), 0),
         };
         // Only files have data; some writers give links the size of their target all the same.
-        let stored = if kind == Kind::File { stored } else { 0 };
+        let stored = if kind == Kind::File || header.type_flag() == 0 { stored } else { 0 };
         self.remaining = stored;
         self.padding = stored.wrapping_neg() % BLOCK as u64;
         let (size, segments) = match header.type_flag() {

@@ -86,6 +86,16 @@ fn links_and_directories_have_no_data_whatever_their_size_says() {
 }
 
 #[test]
+fn a_slash_at_the_end_makes_a_directory_only_in_the_oldest_archives() {
+    // As in Go's reader: a regular file stays one, and the data of an old directory is passed over.
+    let mut tar = TarFile::new();
+    tar.entry(b'0', "file/", "", 0o644, b"data").entry(0, "directory/", "", 0o755, b"odd").file("next", "x");
+    let entries = read(&tar.finish()).expect("valid");
+    let kinds: Vec<_> = entries.iter().map(|(entry, data)| (entry.kind, data.len())).collect();
+    assert_eq!(kinds, [(Kind::File, 4), (Kind::Directory, 3), (Kind::File, 1)]);
+}
+
+#[test]
 fn all_four_sparse_formats_are_read() {
     // GNU tar --sparse of a file with "A" * 512 at 1024 and "B" * 512 at 4096 of 8192 bytes.
     let data = [[b'A'; 512], [b'B'; 512]].concat();

@@ -1,6 +1,7 @@
 //! The directories of a layer: resolving parents below the root, making them, and giving them their times at the end.
 
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
@@ -15,6 +16,11 @@ use crate::limits;
 use crate::protection::Protection;
 use crate::sys;
 use crate::tar_stream::Entry;
+
+/// The attribute of a directory that is `y` if nothing of the layers below is seen in it.
+const OPAQUE: &CStr = c"trusted.overlay.opaque";
+/// The attribute of a directory that was copied from a layer below, and so may have whiteouts.
+const ORIGIN: &CStr = c"trusted.overlay.origin";
 
 /// A directory that was made here.
 struct Made {
@@ -34,6 +40,8 @@ pub(super) struct Dirs {
     /// Those that the archive has not listed so far, by inode number, with the path they were made for.
     implied: HashMap<u64, Vec<u8>>,
     max_implied: u64,
+    /// Those with a whiteout in them, by inode number, with a path.
+    with_whiteouts: HashMap<u64, Vec<u8>>,
 }
 
 fn refused(entry: &Entry, source: Refusal) -> Error {
@@ -53,7 +61,14 @@ impl Dirs {
             source,
         })?;
         let made = HashMap::from([(root_ino.st_ino, Made { depth: 0, last: None })]);
-        Ok(Self { root: Rc::new(root), cached: None, made, implied: HashMap::new(), max_implied })
+        Ok(Self {
+            root: Rc::new(root),
+            cached: None,
+            made,
+            implied: HashMap::new(),
+            max_implied,
+            with_whiteouts: HashMap::new(),
+        })
     }
 
     /// Opens the directory `dir` below the root, following links within the root.
@@ -177,6 +192,7 @@ impl Dirs {
         let ino = fstat(&fd).map_err(unpack(entry, "stat directory"))?.st_ino;
         // Inode numbers of what was removed come again.
         self.implied.remove(&ino);
+        self.with_whiteouts.remove(&ino);
         self.made.insert(ino, Made { depth, last: None });
         if replaced {
             set_opaque(entry, &fd)?;
@@ -206,10 +222,45 @@ impl Dirs {
         Ok(false)
     }
 
-    /// Makes the directory at `dir`, which exists, opaque.
-    pub(super) fn make_opaque(&mut self, entry: &Entry, dir: &[u8]) -> Result<()> {
-        let fd = self.open(dir).map_err(unpack(entry, "open directory"))?;
-        set_opaque(entry, &fd)
+    /// Notes that there is a whiteout in `dir`, which is open as `fd`.
+    pub(super) fn note_whiteout(&mut self, dir: &[u8], fd: &OwnedFd) -> nix::Result<()> {
+        // The root is merged with others always.
+        if !self.is_root(fd)? {
+            self.with_whiteouts.insert(fstat(fd)?.st_ino, dir.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Whether this is the layer's root, by whatever path it was found.
+    pub(super) fn is_root(&self, fd: &OwnedFd) -> nix::Result<bool> {
+        Ok(fstat(fd)?.st_ino == fstat(&self.root)?.st_ino)
+    }
+
+    /// Sees to it that whiteouts are seen by nobody. Overlayfs shows a directory that only one layer has as it is, with the
+    /// names of whiteouts that hide nothing. In an opaque directory there need not be any. Others look as if they had been
+    /// copied up, from where is unknown: then overlayfs looks for whiteouts (`ovl_get_inode` in `fs/overlayfs/inode.c`).
+    fn conceal_whiteouts(&mut self) -> nix::Result<()> {
+        for (ino, path) in std::mem::take(&mut self.with_whiteouts) {
+            let Ok(fd) = self.open(&path) else { continue };
+            if fstat(&fd)?.st_ino != ino {
+                continue;
+            }
+            match sys::fgetxattr(fd.as_fd(), OPAQUE) {
+                Ok(value) if value == b"y" => remove::remove_whiteouts(fd)?,
+                Ok(_) | Err(Errno::ENODATA) => sys::fsetxattr(fd.as_fd(), ORIGIN, b"")?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the directory `dir` opaque; false if it is the root, which cannot be.
+    pub(super) fn make_opaque(&mut self, entry: &Entry, dir: &[u8]) -> Result<bool> {
+        let fd = self.parent(dir, entry)?;
+        if self.is_root(&fd).map_err(unpack(entry, "stat directory"))? {
+            return Ok(false);
+        }
+        set_opaque(entry, &fd).map(|()| true)
     }
 
     /// Gives every directory its mode and time; earlier, unpacking its files would have changed the time.
@@ -217,6 +268,10 @@ impl Dirs {
     /// Those that the archive does not list are from 1970, so that the same archive is always the same tree; their paths
     /// are returned, parents first.
     pub(super) fn finish(mut self) -> Result<Vec<Vec<u8>>> {
+        self.conceal_whiteouts().map_err(|source| {
+            let entry = String::new();
+            Error::Unpack { entry, action: "conceal whiteouts", source }
+        })?;
         let mut implied = Vec::new();
         let mut made: Vec<_> = self.made.drain().collect();
         // The deepest first: without root's powers a parent's final mode may close the way to its children.
@@ -288,6 +343,5 @@ pub(super) fn make_opaque_if_directory(entry: &Entry, parent: &OwnedFd, name: &[
 }
 
 fn set_opaque(entry: &Entry, dir: &OwnedFd) -> Result<()> {
-    sys::fsetxattr(dir.as_fd(), c"trusted.overlay.opaque", b"y")
-        .map_err(unpack(entry, "make directory opaque"))
+    sys::fsetxattr(dir.as_fd(), OPAQUE, b"y").map_err(unpack(entry, "make directory opaque"))
 }

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | file, directory, symbolic link, FIFO | the same with owner, mode (set-id bits too) and modification time |
 //! | hard link | a hard link, if its target is a file, link or FIFO of this layer |
-//! | `.wh.NAME` | a character device 0:0 named `NAME`, overlayfs's whiteout |
+//! | `.wh.NAME` | a character device 0:0 named `NAME`, overlayfs's whiteout, unless its directory is opaque |
 //! | `.wh..wh..opq` | the attribute `trusted.overlay.opaque` of its directory |
 //! | `security.capability` of a file, `user.*` except `user.overlay.*` | the same |
 //! | every other extended attribute | dropped and counted: `trusted.*` and `user.overlay.*` would steer overlayfs, and other `security.*` belong to the host |
@@ -210,17 +210,17 @@ impl Unpacker {
             let source = if entry.link.is_empty() { Refusal::EmptyPath } else { Refusal::Nul };
             return Err(Error::Refused { entry: lossy(&entry.path), source });
         }
-        self.create(entry, parent, name, "create symbolic link", |dir| symlinkat(&*entry.link, dir, name))?;
         let dir = self.dirs.parent(parent, entry)?;
+        self.create_in(&dir, entry, name, "create symbolic link", |dir| symlinkat(&*entry.link, dir, name))?;
         self.stats.skipped.xattrs += attributes::apply_by_name(entry, &dir, name)?;
         Ok(())
     }
 
     fn fifo(&mut self, entry: &Entry, parent: &[u8], name: &[u8]) -> Result<()> {
-        self.create(entry, parent, name, "create FIFO", |dir| {
+        let dir = self.dirs.parent(parent, entry)?;
+        self.create_in(&dir, entry, name, "create FIFO", |dir| {
             mkfifoat(dir, name, Mode::from_bits_truncate(0o600))
         })?;
-        let dir = self.dirs.parent(parent, entry)?;
         self.stats.skipped.xattrs += attributes::apply_by_name(entry, &dir, name)?;
         Ok(())
     }
@@ -239,7 +239,11 @@ impl Unpacker {
         }
         let dir = self.dirs.parent(parent, entry)?;
         match mknodat(&dir, name, SFlag::S_IFCHR, Mode::empty(), 0) {
-            Ok(()) => Ok(()),
+            Ok(()) => self.dirs.note_whiteout(parent, &dir).map_err(|source| Error::Unpack {
+                entry: lossy(&entry.path),
+                action: "stat directory",
+                source,
+            }),
             Err(Errno::EEXIST) => dirs::make_opaque_if_directory(entry, &dir, name),
             Err(source) => {
                 Err(Error::Unpack { entry: lossy(&entry.path), action: "create whiteout", source })
@@ -248,17 +252,13 @@ impl Unpacker {
     }
 
     fn opaque(&mut self, entry: &Entry, dir: &[u8]) -> Result<()> {
-        if dir.is_empty() {
-            // overlayfs merges the roots of all layers whatever their attributes, so the store has to leave the
-            // layers below this one out.
-            self.stats.opaque_root = true;
-            return Ok(());
-        }
         if self.dirs.is_hidden(dir)? {
             return Ok(());
         }
-        self.dirs.parent(dir, entry)?;
-        self.dirs.make_opaque(entry, dir)
+        // overlayfs merges the roots of all layers whatever their attributes, so the store has to leave the layers below
+        // this one out.
+        self.stats.opaque_root |= !self.dirs.make_opaque(entry, dir)?;
+        Ok(())
     }
 
     /// Whether `name` in `parent` is the object with this device and inode number already.
@@ -268,7 +268,7 @@ impl Unpacker {
         Ok(stat.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == object))
     }
 
-    /// Runs `make` in the directory `parent`; if something is there already, removes it first.
+    /// Runs `make` in the directory `parent`, see [`Self::create_in`].
     fn create<T>(
         &mut self,
         entry: &Entry,
@@ -277,11 +277,24 @@ impl Unpacker {
         action: &'static str,
         make: impl Fn(BorrowedFd<'_>) -> nix::Result<T>,
     ) -> Result<T> {
-        let unpack = |source| Error::Unpack { entry: lossy(&entry.path), action, source };
         let dir = self.dirs.parent(parent, entry)?;
+        self.create_in(&dir, entry, name, action, make)
+    }
+
+    /// Runs `make` in an open directory; if something is there already, removes it first. What is removed may be a part of
+    /// the path that the directory was found by, so that path means nothing afterwards.
+    fn create_in<T>(
+        &mut self,
+        dir: &OwnedFd,
+        entry: &Entry,
+        name: &[u8],
+        action: &'static str,
+        make: impl Fn(BorrowedFd<'_>) -> nix::Result<T>,
+    ) -> Result<T> {
+        let unpack = |source| Error::Unpack { entry: lossy(&entry.path), action, source };
         match make(dir.as_fd()) {
             Err(Errno::EEXIST) => {
-                self.dirs.displace(&dir, name).map_err(unpack)?;
+                self.dirs.displace(dir, name).map_err(unpack)?;
                 make(dir.as_fd()).map_err(unpack)
             }
             other => other.map_err(unpack),

@@ -1,11 +1,11 @@
 //! Removes a tree by descriptors, whatever its modes and links.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// Removes `name` in `parent` and all below it; links are removed, not followed. What is absent already is fine.
@@ -56,4 +56,24 @@ pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> nix::Result<()> {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Removes the whiteouts in a directory, not below it.
+pub(super) fn remove_whiteouts(dir: OwnedFd) -> nix::Result<()> {
+    let mut dir = Dir::from_fd(dir)?;
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        let entry = entry?;
+        if matches!(entry.file_type(), None | Some(Type::CharacterDevice)) {
+            names.push(entry.file_name().to_bytes().to_vec());
+        }
+    }
+    for name in names {
+        let stat = fstatat(&dir, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        if kind == SFlag::S_IFCHR && stat.st_rdev == 0 {
+            unlinkat(&dir, name.as_slice(), UnlinkatFlags::NoRemoveDir)?;
+        }
+    }
+    Ok(())
 }
