@@ -136,7 +136,8 @@ impl World {
         self.note_input(&input);
         let known = self.bench.actions.len();
         self.bench.step(input);
-        for action in self.bench.actions[known..].to_vec() {
+        for index in known..self.bench.actions.len() {
+            let action = self.bench.actions[index].clone();
             self.note(&action, stage);
             self.waiting.push(action);
         }
