@@ -9,7 +9,9 @@ use crate::limits::Limits;
 use crate::testing::{TarFile, done, gzip};
 
 mod check;
+mod crash;
 mod fetch;
+mod full;
 mod join;
 mod lease;
 mod names;
