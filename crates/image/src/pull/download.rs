@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
+use hyper::StatusCode;
 use hyper::body::Bytes;
 use tokio::sync::mpsc;
 
-use super::progress::{Progress, Report};
+use super::progress::Progress;
+use super::run::PullOptions;
 use crate::digest::Digest;
 use crate::registry::{Client, RegistryError, Repository};
 
-/// How often a transfer that brings nothing is tried again.
-const MAX_RETRIES: u32 = 5;
 /// A transfer that has brought so much since it last broke off is not failing: it is counted anew.
 const PROGRESS: u64 = 256 << 10;
-/// How long the first pause is; each further one is twice as long, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Each pause is twice as long as the one before, up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A blob.
@@ -46,9 +45,9 @@ pub(super) async fn download(
     wanted: Wanted,
     have: u64,
     to: mpsc::Sender<Bytes>,
-    report: &Report,
+    options: &PullOptions,
 ) -> Result<(), Ended> {
-    let mut transfer = Transfer { client, wanted, at: have, to, report };
+    let mut transfer = Transfer { client, wanted, at: have, to, options };
     let mut result = Ok(());
     for place in places {
         result = transfer.from(place).await;
@@ -66,32 +65,32 @@ struct Transfer<'a> {
     /// Bytes that have been sent on, or were there before.
     at: u64,
     to: mpsc::Sender<Bytes>,
-    report: &'a Report,
+    options: &'a PullOptions,
 }
 
 impl Transfer<'_> {
     async fn from(&mut self, place: &Repository) -> Result<(), Ended> {
-        let (mut failures, mut pause, mut ranges) = (0, FIRST_PAUSE, true);
+        let (mut failures, mut pause, mut ranges) = (0, self.options.retry_pause, true);
         loop {
             let before = self.at;
             let error = match self.attempt(place, ranges).await {
                 Err(Ended::Registry(error)) => error,
                 ended => return ended,
             };
-            // A server that answers ranges wrongly is asked for all of it.
-            if matches!(error, RegistryError::Answer { .. }) && ranges && before > 0 {
+            // A server that answers ranges wrongly, or not, is asked for all of it.
+            if ranges && before > 0 && is_about_range(&error) {
                 ranges = false;
             } else if !error.is_transient() {
                 return Err(error.into());
             }
             if self.at - before >= PROGRESS {
-                (failures, pause) = (0, FIRST_PAUSE);
+                (failures, pause) = (0, self.options.retry_pause);
             }
             failures += 1;
-            if failures > MAX_RETRIES {
+            if failures > self.options.retries {
                 return Err(error.into());
             }
-            self.report.tell(Progress::Retrying { layer: self.wanted.blob, reason: chain(&error) });
+            self.options.report.tell(Progress::Retrying { layer: self.wanted.blob, reason: chain(&error) });
             tokio::time::sleep(error.retry_after().unwrap_or(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -119,12 +118,20 @@ impl Transfer<'_> {
             }
             self.to.send(data).await.map_err(|_| Ended::Unwanted)?;
             self.at += length;
-            self.report.tell(Progress::Received { layer: blob, bytes: self.at });
+            self.options.report.tell(Progress::Received { layer: blob, bytes: self.at });
         }
         if self.at < size {
             return Err(RegistryError::Cut { actual: self.at, expected: size }.into());
         }
         Ok(())
+    }
+}
+
+fn is_about_range(error: &RegistryError) -> bool {
+    match error {
+        RegistryError::Answer { .. } => true,
+        RegistryError::Status { status, .. } => *status == StatusCode::RANGE_NOT_SATISFIABLE,
+        _ => false,
     }
 }
 

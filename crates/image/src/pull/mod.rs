@@ -23,3 +23,6 @@ pub use self::policy::*;
 pub use self::progress::{Progress, Report};
 #[cfg(feature = "registry")]
 pub use self::run::{PullError, PullOptions, Pulled};
+
+#[cfg(all(test, feature = "registry"))]
+mod tests;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Bytes;
 
@@ -40,6 +41,11 @@ pub struct PullOptions {
     pub limits: Limits,
     /// How many layers are fetched at the same time; 3 by default, as by containerd.
     pub parallel: usize,
+    /// How often the transfer of a layer that brings next to nothing is begun again; 5 by default.
+    pub retries: u32,
+    /// The pause before it is begun again for the first time, 0.2 s by default. Each further one is twice as long, up to
+    /// 10 s; a registry that says how long it wants to be left alone is left alone for so long, up to a minute.
+    pub retry_pause: Duration,
     /// Who is told of the steps.
     pub report: Report,
 }
@@ -51,6 +57,8 @@ impl Default for PullOptions {
             platform: Platform::default(),
             limits: Limits::default(),
             parallel: 3,
+            retries: 5,
+            retry_pause: Duration::from_millis(200),
             report: Report::default(),
         }
     }
@@ -356,7 +364,7 @@ impl Pull {
             let taking = spawn_blocking(move || {
                 taking.complete(incoming, FromNetwork::new(receiver, wanted.size - have))
             });
-            let fetched = download(&self.client, places, wanted, have, sender, &self.options.report).await;
+            let fetched = download(&self.client, places, wanted, have, sender, &self.options).await;
             let taken = taking.await.unwrap_or_else(|error| Err(ended(error)));
             match (taken, fetched) {
                 (Ok(_), _) => {

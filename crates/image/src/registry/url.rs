@@ -58,12 +58,12 @@ impl Url {
             return Err(bad("is too long"));
         }
         let text = text.split('#').next().unwrap_or_default();
-        let uri: Uri = text.parse().map_err(|_| bad("is malformed"))?;
-        let https = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
+        let https = match text.split_once(':') {
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => true,
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => false,
             _ => return Err(bad("is neither http nor https")),
         };
+        let uri: Uri = text.parse().map_err(|_| bad("is malformed"))?;
         let authority = uri.authority().ok_or_else(|| bad("has no host"))?;
         if authority.as_str().contains('@') {
             return Err(bad("has a user name in it"));
