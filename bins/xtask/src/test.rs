@@ -57,11 +57,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 }
 
 /// Other people's programs that tests compare with or make images with, and the Debian packages that hold them.
-const PEERS: [(&str, &str); 4] = [
+const PEERS: [(&str, &str); 6] = [
     ("mmdebstrap", "mmdebstrap"),
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
+    ("buildah", "buildah"),
+    ("podman", "podman"),
 ];
 
 /// Programs of `tests/` that the machine adds nothing to: pure ones, those whose subject has no part in cgroup

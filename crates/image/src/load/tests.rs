@@ -9,6 +9,7 @@ use crate::Refusal;
 use crate::testing::{TarFile, TestImage, gzip, to_tar, write_dir, zstd};
 
 mod hostile;
+mod tools;
 
 struct Bench {
     dir: tempfile::TempDir,

@@ -303,4 +303,4 @@ impl Unpacker {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,7 @@ use crate::stream::Streamed;
 use crate::sys;
 use crate::testing::{Canary, TarFile, done};
 
-mod random;
+pub(crate) mod random;
 
 /// Unpacks `bytes` beside a canary that must survive; returns the result and the layer's directory.
 fn unpack_beside(canary: &Canary, bytes: &[u8]) -> (Result<Stats>, PathBuf) {

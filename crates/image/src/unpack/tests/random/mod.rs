@@ -6,7 +6,7 @@
 
 mod generator;
 mod model;
-mod real;
+pub(crate) mod real;
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,6 +18,7 @@ use nix::sched::{CloneFlags, unshare};
 use podrun_testkit::{child, require};
 
 use self::generator::Random;
+pub(crate) use self::model::Listing;
 use self::model::{Model, merged};
 use crate::digest::Digest;
 use crate::protection::{Protection, weak};

@@ -401,24 +401,24 @@ impl Model {
 
 /// An object of a tree: what has to be equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
-    pub(super) kind: char,
-    pub(super) mode: u32,
-    pub(super) owner: (u32, u32),
-    pub(super) mtime: Option<(i64, u32)>,
-    pub(super) content: Vec<u8>,
-    pub(super) xattrs: BTreeMap<String, Vec<u8>>,
+pub(crate) struct Line {
+    pub(crate) kind: char,
+    pub(crate) mode: u32,
+    pub(crate) owner: (u32, u32),
+    pub(crate) mtime: Option<(i64, u32)>,
+    pub(crate) content: Vec<u8>,
+    pub(crate) xattrs: BTreeMap<String, Vec<u8>>,
     /// The first path of the same object.
-    pub(super) same: Vec<u8>,
+    pub(crate) same: Vec<u8>,
 }
 
 /// A tree, by path.
 #[derive(Debug, Default)]
-pub(super) struct Listing(pub(super) BTreeMap<Vec<u8>, Line>);
+pub(crate) struct Listing(pub(crate) BTreeMap<Vec<u8>, Line>);
 
 impl Listing {
     /// Returns the first difference. What this one leaves open fits anything.
-    pub(super) fn difference(&self, found: &Self) -> Option<String> {
+    pub(crate) fn difference(&self, found: &Self) -> Option<String> {
         let paths: BTreeSet<_> = self.0.keys().chain(found.0.keys()).collect();
         for path in paths {
             let (wanted, mut there) = (self.0.get(path).cloned(), found.0.get(path).cloned());
@@ -446,7 +446,7 @@ fn clean(path: &[u8]) -> Outcome<Vec<Vec<u8>>> {
 }
 
 /// Returns what containers see of layers on top of each other, the lowest first.
-pub(super) fn merged(layers: &[Model]) -> Listing {
+pub(crate) fn merged(layers: &[Model]) -> Listing {
     // One with an opaque root hides all below it.
     let first = layers.iter().rposition(|layer| layer.opaque_root).unwrap_or(0);
     let stack: Vec<(&Model, Id)> = layers[first..].iter().rev().map(|layer| (layer, ROOT)).collect();

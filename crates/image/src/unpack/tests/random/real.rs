@@ -14,7 +14,7 @@ use super::model::{Line, Listing};
 use crate::sys;
 
 /// Lists a directory and all below it.
-pub(super) fn listing(root: OwnedFd) -> Listing {
+pub(crate) fn listing(root: OwnedFd) -> Listing {
     let mut listing = Listing::default();
     let stat = fstat(&root).expect("stat");
     let mut first = HashMap::new();
