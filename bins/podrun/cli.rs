@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use podrun_lifecycle::simulate::TimedFact;
 
 use crate::commands::wait::Wanted;
 use crate::output;
@@ -81,6 +82,10 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Print what would be done for a manifest. Needs no root.
     Plan(PlanArgs),
+    /// Print what would become of a Pod if things went as said, running nothing. Needs no root.
+    Simulate(SimulateArgs),
+    /// Derive every decision about a Pod anew from its journal, and tell where it was another one.
+    Replay(ReplayArgs),
     /// Manage images.
     Image(ImageArgs),
     /// Tell what this host can do and cannot.
@@ -397,6 +402,49 @@ pub(crate) struct PlanArgs {
     pub(crate) output: PlanFormat,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without --at everything goes well: containers start and run on, probes and hooks succeed. Facts are, for a
+container C, a time D, a code N:
+  exit:C=N  oom:C  run:C=D/N  term:C=N|D  ignore-term:C  start:C=ok|fail|error|D  pull:C=ok|fail|absent|D
+  probe:C/startup|liveness|readiness=ok|fail  hook:C/postStart|preStop=ok|fail|hang|D
+  volumes=ok|fail  sandbox=ok|fail  sandbox-lost  condition:TYPE=True|False  unschedulable=TEXT  admit
+  reject:REASON=TEXT  evict=TEXT  delete  delete=SECONDS
+
+Example:
+  podrun simulate web.yaml --at 30s:exit:server=137 --at 2m:delete"
+)]
+pub(crate) struct SimulateArgs {
+    /// The manifest; - is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: String,
+    /// What happens, and when; may be given several times.
+    #[arg(long, num_args = 1.., value_name = "TIME:FACT")]
+    pub(crate) at: Vec<TimedFact>,
+    /// How long to go on after the last fact.
+    #[arg(long = "for", value_parser = output::duration, default_value = "10m", value_name = "DURATION")]
+    pub(crate) after: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Every Pod has a bounded journal of what happened last. `podrun replay web --raw > web.jsonl` keeps it beyond the
+end of the Pod, and `podrun replay web.jsonl` reads it, also elsewhere and without root.
+
+Exit code: 0 where every decision is the same, 1 where one is not."
+)]
+pub(crate) struct ReplayArgs {
+    /// A Pod, or a file that holds a journal; - is standard input.
+    #[arg(value_name = "POD|FILE")]
+    pub(crate) what: String,
+    /// Print the journal itself.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Print only what is different, and the summary.
+    #[arg(short, long, conflicts_with = "raw")]
+    pub(crate) quiet: bool,
 }
 
 /// How a plan is printed.

@@ -32,6 +32,8 @@ fn main() -> ExitCode {
         Command::Describe(args) => commands::describe::run(&global, &args),
         Command::Events(args) => commands::events::run(&global, &args),
         Command::Wait(args) => commands::wait::run(&global, &args),
+        Command::Replay(args) => commands::replay::run(&global, &args),
+        Command::Simulate(args) => commands::simulate::run(&args),
         Command::Condition(args) => commands::condition::run(&global, &args),
         Command::Logs(args) => commands::logs::run(&global, &args),
         Command::Exec(args) => commands::exec::run(&global, &args),

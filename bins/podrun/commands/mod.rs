@@ -11,6 +11,8 @@ pub(crate) mod get;
 pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod plan;
+pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod simulate;
 pub(crate) mod version;
 pub(crate) mod wait;

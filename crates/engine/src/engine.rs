@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::facts::Host;
 use crate::launch::{Waiting, fork_waiting};
-use crate::paths::{Paths, create_private_dir};
+use crate::paths::{JOURNAL, OLD_JOURNAL, Paths, create_private_dir};
 use crate::record::{self, PodOptions, PodView, Published, Records};
 use crate::registries;
 use crate::supervisor::{self, SupervisorLock};
@@ -394,6 +394,12 @@ impl Engine {
     /// Returns the directory of a container's logs: one `<attempt>.log` for each start.
     pub fn log_dir(&self, pod: &Pod, container: &str) -> PathBuf {
         self.paths.pod_logs(&pod.meta.namespace, &pod.meta.name, &pod.meta.uid).join(container)
+    }
+
+    /// Returns the files of a Pod's journal that are there, the older one first: see [`podrun_lifecycle::journal`].
+    pub fn journal(&self, pod: &Pod) -> Vec<PathBuf> {
+        let dir = self.paths.pod_data(&pod.meta.uid);
+        [OLD_JOURNAL, JOURNAL].map(|name| dir.join(name)).into_iter().filter(|path| path.exists()).collect()
     }
 
     /// Reads back what a Pod's cgroup and those of its running containers hold, file by file, for what was planned.

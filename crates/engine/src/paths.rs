@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+/// Name of the journal in the directory of lasting state of a Pod, and of what came before it.
+pub(crate) const JOURNAL: &str = "journal.jsonl";
+pub(crate) const OLD_JOURNAL: &str = "journal.old.jsonl";
+
 /// End of the name of a file that is being written.
 const TEMPORARY: &str = ".tmp";
 

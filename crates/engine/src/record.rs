@@ -6,6 +6,7 @@
 //! <data>/pods/<uid>/record.json        what was asked for; written once, before anything is made
 //! <data>/pods/<uid>/status.json        status, events and deletion as last published
 //! <data>/pods/<uid>/state.json         the state machine, for a supervisor that takes over
+//! <data>/pods/<uid>/journal*.jsonl     what the state machine was told and what it decided, for a replay
 //! ```
 //!
 //! A Pod exists from the moment its `record.json` stands to the moment that file is removed. Everything else of podrun's

@@ -19,6 +19,7 @@ mod executors;
 mod handlers;
 mod hooks;
 mod images;
+mod journal;
 mod lock;
 mod look_ahead;
 mod probes;
@@ -52,6 +53,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use self::executors::Executors;
 use self::hooks::RunningHook;
 use self::images::{PullDone, Pulls};
+use self::journal::Journal;
 pub(crate) use self::lock::SupervisorLock;
 use self::look_ahead::Next;
 use self::probes::{Probed, Probes};
@@ -231,6 +233,7 @@ struct Supervisor {
     /// Why it waits, as the machine was told.
     refused: Option<String>,
     machine: Machine,
+    journal: Journal,
     probes: Probes,
     executors: Executors,
     hooks: Vec<RunningHook>,
@@ -306,6 +309,10 @@ impl Supervisor {
         let (wishes_tx, wishes) = mpsc::channel(16);
         let (done, done_rx) = mpsc::channel(16);
         let hub = Hub { messages: messages.clone(), present: present_rx, wishes: wishes_tx };
+        let mut journal = Journal::new(&paths.pod_data(uid));
+        if !first {
+            journal.resumed(&machine);
+        }
         let known = (!first).then(|| machine.status());
         let probes = Probes::new(&pod, &machine, clock::boot() + ahead, known.as_ref());
         let supervisor = Self {
@@ -321,6 +328,7 @@ impl Supervisor {
             room: None,
             refused: None,
             machine,
+            journal,
             probes,
             executors: Executors::default(),
             hooks: Vec::new(),
@@ -412,7 +420,8 @@ impl Supervisor {
         self.end_hooks(&input);
         let now = clock::now();
         let now = Now { boot: now.boot + self.ahead, ..now };
-        let actions = self.machine.step(now, input);
+        let actions = self.machine.step(now, input.clone());
+        self.journal.step(now, &input, &actions);
         self.probes.observe(&self.machine, now.boot);
         // What makes processes is written down before it is done: the supervisor after this one finds what was asked
         // for among the things that are outstanding, and whether it was done with init.

@@ -59,7 +59,8 @@ impl Supervisor {
         Self::warn_on_error(written);
     }
 
-    pub(super) fn save_state(&self, durable: bool) -> Result<()> {
+    pub(super) fn save_state(&mut self, durable: bool) -> Result<()> {
+        Self::warn_on_error(self.journal.write(&self.record.pod, &self.machine));
         let state = self.machine.state().clone();
         let saved = Saved { boot_id: self.boot_id.clone(), ahead: self.ahead, state };
         write_json(&self.paths.pod_data(&self.pod.meta.uid).join("state.json"), &saved, durable)

@@ -1,0 +1,34 @@
+//! `podrun simulate`: what would become of a Pod, running nothing.
+
+use anstream::println;
+use podrun_lifecycle::simulate::{End, Options, Script, simulate};
+
+use crate::cli::SimulateArgs;
+use crate::context;
+use crate::exit_code::Code;
+use crate::output::harmless;
+use crate::report::{CommandError, CommandResult, chain};
+
+pub(crate) fn run(args: &SimulateArgs) -> CommandResult {
+    let manifest = context::manifest_with_pods(&args.file)?;
+    let script = Script::new(args.at.clone());
+    let options = Options { after: args.after, ..Options::default() };
+    let several = manifest.pods.len() > 1;
+    for parsed in manifest.pods {
+        let timeline = simulate(&parsed.pod, &script, &options)
+            .map_err(|error| CommandError::new(Code::Usage, format!("--at: {}", chain(&error))))?;
+        if several {
+            println!("pod/{}", parsed.pod.meta.name);
+        }
+        for line in &timeline.lines {
+            println!("{}", harmless(&line.to_string()));
+        }
+        let end = match timeline.end {
+            End::Finished => "nothing of it is left",
+            End::Quiet => "nothing more would happen",
+            End::TimeUp => "and so on",
+        };
+        println!("{}: {end}", timeline.status.phase.as_str());
+    }
+    Ok(Code::Ok)
+}
