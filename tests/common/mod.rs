@@ -191,6 +191,18 @@ impl Podrun {
         logs.kill();
     }
 
+    /// Returns the events of a Pod: `LAST TYPE REASON OBJECT MESSAGE`.
+    pub(crate) fn events(&self, pod: &str) -> String {
+        self.podrun(&["events", pod, "--no-headers"]).ok()
+    }
+
+    /// Waits until a Pod has an event with these words.
+    pub(crate) fn wait_event(&self, pod: &str, words: &str) {
+        let mut events = self.spawn(&["events", pod, "--no-headers", "-w"]);
+        events.wait_line(|line| line.contains(words));
+        events.kill();
+    }
+
     /// Removes a Pod gracefully.
     pub(crate) fn delete(&self, pod: &str) {
         self.podrun(&["delete", "pod", pod]).ok();

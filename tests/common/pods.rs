@@ -1,5 +1,7 @@
 //! Pods in few words, and templates for what they show.
 
+use std::path::Path;
+
 use podrun_testkit::BUSYBOX_REFERENCE;
 use serde_json::{Value, json};
 
@@ -52,4 +54,22 @@ pub(crate) fn state(container: &str, field: &str) -> String {
 /// Returns the template of a field of a regular container's status.
 pub(crate) fn status(container: &str, field: &str) -> String {
     format!("{{.status.containerStatuses[?(@.name==\"{container}\")].{field}}}")
+}
+
+/// Returns `pod` with a directory of the host at `/t` in all its containers.
+pub(crate) fn with_dir(mut pod: Value, dir: &Path) -> Value {
+    let spec = &mut pod["spec"];
+    spec["volumes"] = json!([{ "name": "t", "hostPath": { "path": dir, "type": "DirectoryOrCreate" } }]);
+    for list in ["initContainers", "containers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten() {
+            container["volumeMounts"] = json!([{ "name": "t", "mountPath": "/t" }]);
+        }
+    }
+    pod
+}
+
+/// Returns `pod` whose probes are made so often.
+pub(crate) fn probed_every(mut pod: Value, milliseconds: u32) -> Value {
+    pod["metadata"]["annotations"] = json!({ "podrun.io/probe-period-ms": milliseconds.to_string() });
+    pod
 }

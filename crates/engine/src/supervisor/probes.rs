@@ -30,6 +30,8 @@ struct Driver {
     prober: Prober<u32>,
     /// The run that was last seen to have started.
     started: Option<u32>,
+    /// Whether it does not wait for its turn when its container has come up.
+    at_once: bool,
 }
 
 /// How a probe went.
@@ -46,9 +48,9 @@ impl Probes {
         const KINDS: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness];
         let mut drivers = Vec::new();
         for (_, container) in pod.spec.all_containers() {
-            let probes =
-                KINDS.iter().filter_map(|&kind| Some((kind, settings(container.life.probe(kind)?, kind))));
-            for (kind, settings) in probes {
+            let probes = KINDS.iter().filter_map(|&kind| Some((kind, container.life.probe(kind)?)));
+            for (kind, probe) in probes {
+                let settings = settings(probe, kind);
                 let wait = known.map_or(Duration::ZERO, |_| {
                     start_jitter(settings.period, Duration::ZERO, random(&container.name, kind))
                 });
@@ -57,6 +59,7 @@ impl Probes {
                     kind,
                     prober: Prober::new(settings, now + wait),
                     started: None,
+                    at_once: container.life.readiness.as_ref().is_some_and(|other| is_alike(probe, other)),
                 };
                 if let Some(known) = known {
                     driver.resume(machine, known);
@@ -101,7 +104,8 @@ impl Driver {
         }
     }
 
-    /// A readiness probe does not wait for its turn when its container has come up.
+    /// A readiness probe does not wait for its turn when its container has come up. A liveness probe that is like it keeps
+    /// in step, so that the two are one: see [`podrun_probes::Executor::probe_shared`].
     fn observe(&mut self, observation: &Observation<u32>, now: Duration) {
         // What a new run begins with, the machine knows.
         let _ = self.prober.observe(observation);
@@ -110,7 +114,7 @@ impl Driver {
         };
         if self.started != Some(id) {
             self.started = Some(id);
-            if self.kind == ProbeKind::Readiness {
+            if self.at_once {
                 self.prober.kick(now);
             }
         }
@@ -196,6 +200,12 @@ fn observe(machine: &Machine, container: &str) -> Option<Observation<u32>> {
         },
     });
     Some(Observation { pod, container })
+}
+
+/// Returns whether two probes of a container do the same at the same times.
+fn is_alike(one: &Probe, other: &Probe) -> bool {
+    let times = |probe: &Probe| (probe.initial_delay, probe.period, probe.timeout);
+    one.handler == other.handler && times(one) == times(other)
 }
 
 const fn settings(probe: &Probe, kind: ProbeKind) -> Settings {
