@@ -20,7 +20,7 @@ pub(crate) fn run(args: &SimulateArgs) -> CommandResult {
         if several {
             println!("pod/{}", parsed.pod.meta.name);
         }
-        for line in &timeline.lines {
+        for line in timeline.lines() {
             println!("{}", harmless(&line.to_string()));
         }
         let end = match timeline.end {
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &SimulateArgs) -> CommandResult {
             End::Quiet => "nothing more would happen",
             End::TimeUp => "and so on",
         };
-        println!("{}: {end}", timeline.status.phase.as_str());
+        println!("{}: {end}", timeline.status().phase.as_str());
     }
     Ok(Code::Ok)
 }

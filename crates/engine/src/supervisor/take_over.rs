@@ -32,6 +32,7 @@ impl Supervisor {
         if self.machine.stage() != Stage::Finished {
             self.look_at_node();
             Self::warn_on_error(self.claims.keep(&self.pod));
+            Self::warn_on_error(self.journal.write(&self.record.pod, &self.machine));
         }
         let known = self.adopt();
         if self.sandbox.is_none() && running {
