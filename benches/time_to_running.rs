@@ -13,10 +13,9 @@ mod scene;
 #[path = "common/signals.rs"]
 mod signals;
 
-use std::io::{self, Read as _, Write as _};
-use std::time::Duration;
+use std::io;
 
-use podrun_testkit::{cgroup2_mount, child, require};
+use podrun_testkit::{cgroup2_mount, require};
 
 use floor::Floor;
 use report::{Options, Report, Samples};
@@ -85,26 +84,10 @@ fn peer(runtime: &str, count: usize, scene: &mut Scene) -> io::Result<Samples> {
     let dir = scene.dir().join(runtime);
     let name = scene::marker(scene.dir());
     peers::bundle(&dir, &scene.dir().join("layer"), &scene.volume(), &format!("{name}-{runtime}"))?;
-    let (mut reader, mut writer) = io::pipe()?;
-    child::run(|| {
-        let mut measure = || {
-            peers::see_cgroup2_only()?;
-            (0..=count).map(|_| peers::start(runtime, &dir, &name, &mut scene.signals)).collect()
-        };
-        let result: io::Result<Vec<Duration>> = measure();
-        let text = match result {
-            Ok(times) => times.iter().skip(1).map(|time| format!("{}\n", time.as_nanos())).collect(),
-            Err(error) => error.to_string(),
-        };
-        writer.write_all(text.as_bytes()).expect("a pipe takes a few lines");
-    });
-    drop(writer);
-    let mut text = String::new();
-    reader.read_to_string(&mut text)?;
-    let mut took = Samples::default();
-    for line in text.lines() {
-        let nanos = line.parse().map_err(|_| io::Error::other(text.clone()))?;
-        took.extend([Duration::from_nanos(nanos)]);
-    }
-    Ok(took)
+    peers::apart(|| {
+        let one = |_| peers::start(runtime, &dir, &name, &mut scene.signals, |_| Ok(()));
+        // The first one warms up.
+        let times: io::Result<Vec<_>> = (0..=count).map(one).collect();
+        Ok(times?.into_iter().skip(1).map(|(took, ())| took).collect())
+    })
 }

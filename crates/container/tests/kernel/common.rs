@@ -342,9 +342,9 @@ pub(crate) fn make_layer(layer: &Path) {
     fs::copy("/bin/busybox", layer.join("bin/busybox")).expect("busybox");
     for applet in [
         "awk", "cat", "chmod", "cut", "dd", "echo", "env", "false", "find", "grep", "head", "hostname", "id",
-        "ip", "ipcmk", "ipcs", "kill", "ln", "ls", "mkdir", "mknod", "mount", "ps", "pwd", "readlink", "seq",
-        "sh", "sleep", "sort", "stat", "su", "tail", "test", "touch", "tr", "true", "ulimit", "umount",
-        "unshare", "wc", "yes",
+        "ip", "ipcmk", "ipcs", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "ps", "pwd",
+        "readlink", "rm", "rmdir", "seq", "setsid", "sh", "sleep", "sort", "stat", "su", "tail", "test",
+        "touch", "tr", "true", "ulimit", "umount", "unshare", "wc", "yes",
     ] {
         symlink("busybox", layer.join("bin").join(applet)).expect("symlink");
     }

@@ -14,23 +14,23 @@ use podrun_testkit::require;
 use crate::common::{PATIENCE, Pod, chain, eventually, is_readable};
 
 /// A command and what it writes, both streams in one.
-struct Running {
-    exec: Exec,
-    output: PipeReader,
+pub(crate) struct Running {
+    pub(crate) exec: Exec,
+    pub(crate) output: PipeReader,
 }
 
 /// A command that has ended.
 #[derive(Debug, PartialEq, Eq)]
-struct Ended {
-    status: ExitStatus,
-    output: String,
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) output: String,
 }
 
 fn execs(pod: &Pod) -> Execs {
     Execs::new(&pod.plan).expect("there is a sandbox")
 }
 
-fn begin(pod: &Pod, setup: &ContainerSetup, args: &[&str]) -> Running {
+pub(crate) fn begin(pod: &Pod, setup: &ContainerSetup, args: &[&str]) -> Running {
     let (output, writer) = io::pipe().expect("a pipe");
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
     let stdio = Stdio::Pipes { stdin: None, stdout: writer.as_fd(), stderr: writer.as_fd() };
@@ -38,7 +38,7 @@ fn begin(pod: &Pod, setup: &ContainerSetup, args: &[&str]) -> Running {
     Running { exec: exec.unwrap_or_else(|error| panic!("{}", chain(&error))), output }
 }
 
-fn next(exec: &mut Exec) -> ExecEvent {
+pub(crate) fn next(exec: &mut Exec) -> ExecEvent {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(event) = exec.recv().expect("init is there") {
@@ -59,7 +59,7 @@ fn closed(exec: &Exec) {
 }
 
 impl Running {
-    fn started(pod: &Pod, setup: &ContainerSetup, args: &[&str]) -> Self {
+    pub(crate) fn started(pod: &Pod, setup: &ContainerSetup, args: &[&str]) -> Self {
         let mut running = begin(pod, setup, args);
         assert_eq!(next(&mut running.exec), ExecEvent::Started);
         running
@@ -75,17 +75,17 @@ impl Running {
     }
 }
 
-fn run(pod: &Pod, setup: &ContainerSetup, args: &[&str]) -> Ended {
+pub(crate) fn run(pod: &Pod, setup: &ContainerSetup, args: &[&str]) -> Ended {
     Running::started(pod, setup, args).end()
 }
 
-fn shell(pod: &Pod, setup: &ContainerSetup, script: &str) -> String {
+pub(crate) fn shell(pod: &Pod, setup: &ContainerSetup, script: &str) -> String {
     let ended = run(pod, setup, &["sh", "-c", script]);
     assert_eq!(ended.status, ExitStatus::Code(0), "{script}: {}", ended.output);
     ended.output
 }
 
-fn refused(pod: &Pod, setup: &ContainerSetup, args: &[&str]) -> Failure {
+pub(crate) fn refused(pod: &Pod, setup: &ContainerSetup, args: &[&str]) -> Failure {
     let mut running = begin(pod, setup, args);
     let ExecEvent::Failed(failure) = next(&mut running.exec) else { panic!("it must fail") };
     assert_eq!(next(&mut running.exec), ExecEvent::Gone);
@@ -94,7 +94,7 @@ fn refused(pod: &Pod, setup: &ContainerSetup, args: &[&str]) -> Failure {
 }
 
 /// A container whose process 1 reaps nobody.
-fn sleeper(pod: &mut Pod) -> ContainerSetup {
+pub(crate) fn sleeper(pod: &mut Pod) -> ContainerSetup {
     let setup = pod.setup("sleeper", &["sleep", "10000"]);
     pod.start(&setup);
     setup

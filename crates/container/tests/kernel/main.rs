@@ -4,6 +4,7 @@
 mod adoption;
 mod common;
 mod exec;
+mod exec_hostile;
 mod hostile;
 mod isolation;
 mod lifecycle;
