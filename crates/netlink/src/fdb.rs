@@ -21,14 +21,16 @@ pub struct FdbEntry {
     pub port: u32,
     /// The address.
     pub mac: MacAddress,
+    /// The VLAN it is for, if the bridge respects VLAN tags; an entry without one is there too.
+    pub vlan: Option<u16>,
     /// `NUD_*`: static entries have `NUD_NOARP`, the bridge's own ones `NUD_PERMANENT`, learnt ones neither.
     pub state: u16,
 }
 
 impl FdbEntry {
-    /// Returns an entry that stays until it is deleted.
+    /// Returns an entry that stays until it is deleted, for every VLAN of the port.
     pub fn fixed(port: u32, mac: MacAddress) -> Self {
-        Self { port, mac, state: libc::NUD_NOARP }
+        Self { port, mac, vlan: None, state: libc::NUD_NOARP }
     }
 
     fn write(&self, kind: u16, flags: i32) -> Message {
@@ -39,6 +41,9 @@ impl FdbEntry {
         structure[10] = libc::NTF_MASTER;
         let mut message = Message::new(kind, flags, &structure);
         message.body.bytes(libc::NDA_LLADDR, &self.mac.octets());
+        if let Some(vlan) = self.vlan {
+            message.body.u16(libc::NDA_VLAN, vlan);
+        }
         message
     }
 
@@ -47,16 +52,18 @@ impl FdbEntry {
             return Ok(None);
         }
         let (structure, rest) = reply.split::<12>("struct ndmsg")?;
-        let mut mac = None;
+        let (mut mac, mut vlan) = (None, None);
         for attribute in attributes(rest) {
             let attribute = attribute?;
-            if attribute.kind() == libc::NDA_LLADDR {
-                mac = attribute.payload().try_into().ok().map(MacAddress::new);
+            match attribute.kind() {
+                libc::NDA_LLADDR => mac = attribute.payload().try_into().ok().map(MacAddress::new),
+                libc::NDA_VLAN => vlan = Some(attribute.u16()?),
+                _ => {}
             }
         }
         let port = u32::from_ne_bytes([structure[4], structure[5], structure[6], structure[7]]);
         let state = u16::from_ne_bytes([structure[8], structure[9]]);
-        Ok(mac.map(|mac| Self { port, mac, state }))
+        Ok(mac.map(|mac| Self { port, mac, vlan, state }))
     }
 }
 

@@ -218,7 +218,8 @@ fn an_address_is_fixed_behind_a_port() {
             let entry = FdbEntry::fixed(port, mac);
             here.set_fdb_entry(&entry).unwrap();
             let found = here.fdb(bridge).unwrap();
-            let found: Vec<_> = found.iter().filter(|found| found.mac == mac).collect();
+            let found: Vec<_> =
+                found.iter().filter(|found| found.mac == mac && found.vlan.is_none()).collect();
             assert_eq!(found, [&entry]);
         }
         assert!(here.delete_fdb_entry(port, mac).unwrap());

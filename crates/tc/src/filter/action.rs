@@ -96,8 +96,6 @@ pub struct Mirred {
     pub mirroring: Mirroring,
     /// The link, by index; 0 if it was deleted meanwhile, and then the packets are dropped.
     pub link: u32,
-    /// What went there, as it was found.
-    pub statistics: Statistics,
 }
 
 impl Mirred {
@@ -113,7 +111,7 @@ impl Mirred {
 
     /// Does either with what a link sends or receives.
     pub fn new(mirroring: Mirroring, link: u32) -> Self {
-        Self { mirroring, link, statistics: Statistics::default() }
+        Self { mirroring, link }
     }
 }
 
@@ -148,8 +146,9 @@ pub(super) fn write(kind: u16, actions: &[Action], options: &mut Body) {
     });
 }
 
-pub(super) fn read(list: Attributes<'_>) -> Result<Vec<Action>, Malformed> {
-    let mut actions = Vec::new();
+/// Reads actions, and what each of them has seen.
+pub(super) fn read(list: Attributes<'_>) -> Result<(Vec<Action>, Vec<Statistics>), Malformed> {
+    let (mut actions, mut seen) = (Vec::new(), Vec::new());
     for entry in list {
         let (mut kind, mut parameters, mut statistics) = (String::new(), None, Statistics::default());
         for attribute in entry?.nested() {
@@ -171,11 +170,12 @@ pub(super) fn read(list: Attributes<'_>) -> Result<Vec<Action>, Malformed> {
         let mirred = parameters.filter(|_| kind == "mirred").and_then(|parameters| {
             let code = word(&parameters, 20);
             let mirroring = Mirroring::ALL.into_iter().find(|mirroring| mirroring.code() == code)?;
-            Some(Mirred { mirroring, link: word(&parameters, 24), statistics })
+            Some(Mirred { mirroring, link: word(&parameters, 24) })
         });
         actions.push(mirred.map_or(Action::Other(kind), Action::Mirred));
+        seen.push(statistics);
     }
-    Ok(actions)
+    Ok((actions, seen))
 }
 
 /// Returns a list for people.

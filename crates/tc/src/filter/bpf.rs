@@ -97,7 +97,7 @@ impl Bpf {
     }
 
     pub(super) fn read(attributes: Attributes<'_>) -> Result<Options, Malformed> {
-        let (mut class, mut actions, mut classic) = (None, Vec::new(), None);
+        let (mut class, mut actions, mut classic) = (None, <_>::default(), None);
         let (mut id, mut name, mut direct) = (0, String::new(), false);
         for attribute in attributes {
             let attribute = attribute?;
@@ -120,7 +120,7 @@ impl Bpf {
             }
         }
         let bpf = classic.map_or(Self::Loaded { id, name, direct }, Self::Classic);
-        Ok((Classifier::Bpf(bpf), class, actions))
+        Ok(Options { classifier: Classifier::Bpf(bpf), class, actions })
     }
 }
 

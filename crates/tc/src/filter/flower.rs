@@ -93,7 +93,7 @@ impl Flower {
     }
 
     pub(super) fn read(attributes: Attributes<'_>) -> Result<Options, Malformed> {
-        let (mut class, mut actions, mut flower) = (None, Vec::new(), Self::default());
+        let (mut class, mut actions, mut flower) = (None, <_>::default(), Self::default());
         let (mut source, mut destination) = ((None, None), (None, None));
         for attribute in attributes {
             let attribute = attribute?;
@@ -117,7 +117,7 @@ impl Flower {
         }
         flower.source = network(source);
         flower.destination = network(destination);
-        Ok((Classifier::Flower(flower), class, actions))
+        Ok(Options { classifier: Classifier::Flower(flower), class, actions })
     }
 }
 

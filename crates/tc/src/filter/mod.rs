@@ -16,6 +16,7 @@ use podrun_netlink::{Attribute, Body, Malformed, Message, Reply, attributes};
 
 use crate::difference::{Comparison, Difference, Field};
 use crate::handle::Handle;
+use crate::statistics::Statistics;
 use crate::wire::{KIND, OPTIONS, Tcmsg};
 
 // enum in include/uapi/linux/pkt_cls.h
@@ -231,6 +232,8 @@ pub struct FoundFilter {
     pub handle: u32,
     /// The filter.
     pub filter: Filter,
+    /// What each of its actions has seen.
+    pub statistics: Vec<Statistics>,
 }
 
 impl FoundFilter {
@@ -250,7 +253,8 @@ impl FoundFilter {
         }
         // What has no options is the head of a chain or of a hash table, not a filter.
         let Some(options) = options else { return Ok(None) };
-        let Some((classifier, class, actions)) = read_options(kind, options)? else { return Ok(None) };
+        let Some(options) = read_options(kind, options)? else { return Ok(None) };
+        let Options { classifier, class, actions: (actions, statistics) } = options;
         // The upper half is a number of its own, the lower one the EtherType in network order.
         let info = Handle::from_raw(tcmsg.info);
         let filter = Filter {
@@ -261,12 +265,16 @@ impl FoundFilter {
             class,
             actions,
         };
-        Ok(Some(Self { link: tcmsg.link, handle: tcmsg.handle.raw(), filter }))
+        Ok(Some(Self { link: tcmsg.link, handle: tcmsg.handle.raw(), filter, statistics }))
     }
 }
 
 /// What a filter matches, where to, and what is done.
-type Options = (Classifier, Option<Handle>, Vec<Action>);
+struct Options {
+    classifier: Classifier,
+    class: Option<Handle>,
+    actions: (Vec<Action>, Vec<Statistics>),
+}
 
 fn read_options(kind: String, options: Attribute<'_>) -> Result<Option<Options>, Malformed> {
     match kind.as_str() {
@@ -274,7 +282,7 @@ fn read_options(kind: String, options: Attribute<'_>) -> Result<Option<Options>,
         "bpf" => Bpf::read(options.nested()).map(Some),
         "flower" => Flower::read(options.nested()).map(Some),
         "matchall" => {
-            let (mut class, mut actions) = (None, Vec::new());
+            let (mut class, mut actions) = (None, <_>::default());
             for attribute in options.nested() {
                 let attribute = attribute?;
                 match attribute.kind() {
@@ -283,8 +291,8 @@ fn read_options(kind: String, options: Attribute<'_>) -> Result<Option<Options>,
                     _ => {}
                 }
             }
-            Ok(Some((Classifier::MatchAll, class, actions)))
+            Ok(Some(Options { classifier: Classifier::MatchAll, class, actions }))
         }
-        _ => Ok(Some((Classifier::Other(kind), None, Vec::new()))),
+        _ => Ok(Some(Options { classifier: Classifier::Other(kind), class: None, actions: <_>::default() })),
     }
 }

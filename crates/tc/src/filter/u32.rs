@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use podrun_netlink::{Attributes, Body, Malformed};
 
-use super::{Action, Classifier, Filter, Options, action};
+use super::{Classifier, Filter, Options, action};
 use crate::handle::Handle;
 
 // enum in include/uapi/linux/pkt_cls.h
@@ -122,7 +122,7 @@ impl U32 {
 
     /// Reads a filter; a hash table, which the kernel lists too, is none.
     pub(super) fn read(attributes: Attributes<'_>) -> Result<Option<Options>, Malformed> {
-        let (mut selector, mut class, mut actions): (_, _, Vec<Action>) = (None, None, Vec::new());
+        let (mut selector, mut class, mut actions) = (None, None, <_>::default());
         for attribute in attributes {
             let attribute = attribute?;
             match attribute.kind() {
@@ -141,7 +141,7 @@ impl U32 {
                 offset: i32::from_ne_bytes(part(8)),
             }
         });
-        Ok(Some((Classifier::U32(Self::new(keys)), class, actions)))
+        Ok(Some(Options { classifier: Classifier::U32(Self::new(keys)), class, actions }))
     }
 }
 

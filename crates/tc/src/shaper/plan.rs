@@ -42,16 +42,13 @@ const INTERVAL: Duration = Duration::from_millis(100);
 pub struct Facts {
     /// The link's MTU in bytes.
     pub mtu: u32,
-    /// The largest packet that may be handed to the link for segmentation, in bytes.
-    pub gso_max_size: u32,
     /// Whether the kernel has `fq_codel`.
     pub has_fq_codel: bool,
 }
 
 impl Facts {
     pub(super) fn of(link: &Link, has_fq_codel: bool) -> Self {
-        // Kernels before 4.6 do not tell; it was always this much.
-        Self { mtu: link.mtu, gso_max_size: link.gso_max_size.unwrap_or(65_536), has_fq_codel }
+        Self { mtu: link.mtu, has_fq_codel }
     }
 }
 
@@ -131,8 +128,8 @@ impl Shaper {
     }
 
     fn tree(&self, limit: &Limit, far: Far, facts: Facts) -> Result<Tree> {
-        let burst = limit.burst_on(facts.mtu, facts.gso_max_size);
-        let queue = limit.queue_on(facts.mtu, facts.gso_max_size);
+        let burst = limit.burst_on(facts.mtu);
+        let queue = limit.queue_on(facts.mtu);
         // Its checks of rate and sizes hold for both.
         let tbf = Tbf::new(limit.rate(), burst, queue);
         tbf.check(facts.mtu)?;
@@ -197,7 +194,7 @@ fn fq_codel(rate: Rate, mtu: u32) -> FqCodel {
 mod tests {
     use super::*;
 
-    const FACTS: Facts = Facts { mtu: 1500, gso_max_size: 65_536, has_fq_codel: true };
+    const FACTS: Facts = Facts { mtu: 1500, has_fq_codel: true };
 
     fn limit(bits: u64) -> Limit {
         Limit::new(Rate::from_bits_per_second(bits))
