@@ -140,7 +140,7 @@ pub enum End {
     Finished,
     /// Nothing more would happen.
     Quiet,
-    /// Time was up.
+    /// Time was up, or 100,000 steps were made.
     TimeUp,
 }
 

@@ -20,6 +20,9 @@ const SIMULATED_BYTES: u64 = 50_000_000;
 /// Boot time of the beginning: not zero, so that nothing depends on it.
 const BOOT: Duration = Duration::from_secs(3600);
 
+/// A life of more steps than these is cut off: nobody reads them, and memory is finite.
+const MOST_STEPS: usize = 100_000;
+
 /// How a container behaves from now on.
 #[derive(Clone, Copy, Debug)]
 struct Manner {
@@ -108,7 +111,7 @@ impl World {
                 break End::Finished;
             }
             let Some((at, next)) = self.next() else { break End::Quiet };
-            if at > until {
+            if at > until || self.timeline.moments.len() >= MOST_STEPS {
                 break End::TimeUp;
             }
             self.now = self.now.max(at);

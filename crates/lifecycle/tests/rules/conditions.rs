@@ -163,8 +163,10 @@ fn conditions_of_others_are_kept_and_podruns_own_cannot_be_set() {
     let spec = "containers: [{name: c, image: i}]";
     let life = story(spec, "2s:condition:x=False 4s:condition:x=False 6s:condition:x=True 8s:delete");
     assert_eq!(life.condition("x"), ["2 False", "6 True"]);
-    let time = life.status().conditions[0].last_transition_time;
-    assert_eq!(time.map(Timestamp::unix_seconds), Some(6));
+    for (at, expected) in [(3, 2), (5, 2), (7, 6), (9, 6)] {
+        let time = life.at(at).conditions[0].last_transition_time;
+        assert_eq!(time.map(Timestamp::unix_seconds), Some(expected), "{at}");
+    }
     for kind in ["Ready", "PodScheduled", "Initialized", "DisruptionTarget", "PodResizePending"] {
         let life = story(spec, &format!("2s:condition:{kind}=False"));
         assert_eq!(life.status().conditions.len(), 5, "{kind}");

@@ -73,6 +73,14 @@ fn a_container_that_ends_takes_its_hook_with_it() {
 }
 
 #[test]
+fn a_pod_that_is_over_has_told_why_its_hook_failed() {
+    let spec = "restartPolicy: Never, containers: [{name: a, image: i, lifecycle: {postStart: {exec: {command: [x]}}}}]";
+    let life = story(spec, "0s:hook:a/postStart=hang 4s:exit:a=0");
+    assert_eq!(life.events(&["FailedPostStartHook"]), ["4 FailedPostStartHook: PostStartHook failed"]);
+    assert_eq!(life.phases(), ["0 Pending", "4 Succeeded"]);
+}
+
+#[test]
 fn nobody_waits_for_the_hook_of_a_pod_that_ends() {
     let life = story(HOOKED, "0s:hook:a/postStart=60s 4s:delete");
     assert_eq!(life.stops(), ["4 hook a", "4 term a", "4 sandbox"]);

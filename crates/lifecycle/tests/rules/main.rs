@@ -13,4 +13,5 @@ mod restarts;
 mod sandbox;
 mod sidecars;
 mod story;
+mod takeover;
 mod terminated;

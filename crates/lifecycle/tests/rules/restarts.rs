@@ -305,6 +305,9 @@ fn a_restart_of_all_containers_ends_where_the_pod_does() {
     assert_eq!(life.status().phase.as_str(), "Failed");
     assert_eq!(life.condition("AllContainersRestarting").last().expect("it"), "15 False PodFailed");
     // It goes on in the next sandbox.
-    let life = story(&spec, "0s:ignore-term:a 5s:exit:b=88 6s:sandbox-lost");
-    assert_eq!(life.starts(), ["0 a#0", "0 b#0", "6 a#1", "6 b#1"]);
+    for policy in POLICIES {
+        let spec = format!("restartPolicy: {policy}, {spec}");
+        let life = story(&spec, "0s:ignore-term:a 5s:exit:b=88 6s:sandbox-lost");
+        assert_eq!(life.starts(), ["0 a#0", "0 b#0", "6 a#1", "6 b#1"], "{policy}");
+    }
 }
