@@ -10,8 +10,9 @@ use crate::error::chain;
 
 /// A hook that runs. Dropped, it is given up: its command is killed, its request ended.
 ///
-/// One that was running when a supervisor died was killed with the supervisor's connection, and the next supervisor runs
-/// it again: hooks are delivered at least once, as Kubernetes promises.
+/// One that was running when a supervisor died was killed with the supervisor's connection. The next supervisor runs a
+/// preStop hook again, since the container is still to be stopped, and takes a container as it is whose postStart hook
+/// was cut off, as a kubelet does.
 pub(super) struct RunningHook {
     container: String,
     attempt: u32,
