@@ -144,10 +144,15 @@ impl Reference {
     }
 
     /// Returns the short form that people type: no `docker.io/`, no `library/`.
+    ///
+    /// It means the same image: a repository of Docker Hub that would read as another registry's keeps its registry.
     pub fn familiar(&self) -> String {
         let name = if self.domain == DEFAULT_DOMAIN {
             let short = self.path.strip_prefix(OFFICIAL_PREFIX).filter(|rest| !rest.contains('/'));
-            short.unwrap_or(&self.path).to_owned()
+            match (short, self.path.split_once('/')) {
+                (None, Some((first, _))) if is_registry(first) => self.repository(),
+                _ => short.unwrap_or(&self.path).to_owned(),
+            }
         } else {
             self.repository()
         };
@@ -205,17 +210,16 @@ fn split_domain(text: &str) -> (String, String) {
     let (domain, rest) = match text.split_once('/') {
         None => (DEFAULT_DOMAIN, text),
         Some((LEGACY_DEFAULT_DOMAIN, rest)) => (DEFAULT_DOMAIN, rest),
-        Some((first, rest))
-            if first == LOCAL_DOMAIN
-                || first.contains(['.', ':'])
-                || first.chars().any(char::is_uppercase) =>
-        {
-            (first, rest)
-        }
+        Some((first, rest)) if is_registry(first) => (first, rest),
         Some(_) => return (DEFAULT_DOMAIN.to_owned(), text.to_owned()),
     };
     let official = domain == DEFAULT_DOMAIN && !rest.contains('/');
     (domain.to_owned(), if official { format!("{OFFICIAL_PREFIX}{rest}") } else { rest.to_owned() })
+}
+
+/// Whether the part of a name before the first slash is a registry, and not a part of the path.
+fn is_registry(first: &str) -> bool {
+    first == LOCAL_DOMAIN || first.contains(['.', ':']) || first.chars().any(char::is_uppercase)
 }
 
 pub(crate) fn is_domain(text: &str) -> bool {
@@ -304,6 +308,8 @@ mod tests {
             ("127.0.0.1:1/absent/image:1", "127.0.0.1:1/absent/image:1", "127.0.0.1:1/absent/image:1"),
             ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"),
             ("a__b/c---d.e_f", "docker.io/a__b/c---d.e_f:latest", "a__b/c---d.e_f:latest"),
+            ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"),
+            ("docker.io/localhost/c", "docker.io/localhost/c:latest", "docker.io/localhost/c:latest"),
         ] {
             let reference = Reference::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(reference.to_string(), canonical, "{text}");
@@ -391,6 +397,91 @@ mod tests {
             ("localhost.localdomain/x", false),
         ] {
             assert_eq!(Reference::parse(text).expect("valid").is_local_only(), local, "{text}");
+        }
+    }
+
+    mod properties {
+        //! The grammar of `github.com/distribution/reference`, from which references are made and with which any text is
+        //! compared.
+
+        use proptest::prelude::*;
+
+        use super::*;
+
+        const COMPONENT: &str = "[a-z0-9]{1,6}((\\.|_|__|-{1,3})[a-z0-9]{1,6}){0,3}";
+        const TAG: &str = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}";
+
+        /// A registry that cannot be taken for a part of the path.
+        fn domain() -> impl Strategy<Value = String> {
+            prop_oneof![
+                Just("localhost".to_owned()),
+                Just("docker.io".to_owned()),
+                Just("index.docker.io".to_owned()),
+                "[a-zA-Z0-9]([a-zA-Z0-9-]{0,6}[a-zA-Z0-9])?(\\.[a-zA-Z0-9]([a-z-]{0,6}[a-z])?){1,3}(:[0-9]{1,5})?",
+                "[a-zA-Z0-9]([a-zA-Z0-9-]{0,6}[a-zA-Z0-9])?:[0-9]{1,5}",
+                "\\[[0-9a-f]{0,4}:[0-9a-f:]{1,16}\\](:[0-9]{1,5})?",
+            ]
+        }
+
+        fn digest() -> impl Strategy<Value = String> {
+            prop_oneof!["sha256:[0-9a-f]{64}", "sha512:[0-9a-f]{128}", "sha384:[0-9a-f]{96}"]
+        }
+
+        fn reference() -> impl Strategy<Value = String> {
+            let path = prop::collection::vec(COMPONENT, 1..4).prop_map(|parts| parts.join("/"));
+            let suffix = (prop::option::of(TAG), prop::option::of(digest()));
+            (prop::option::of(domain()), path, suffix).prop_map(|(domain, path, (tag, digest))| {
+                // A first part with a dot is a registry, also where none is meant.
+                let dotted = path.split_once('/').is_some_and(|(first, _)| is_registry(first));
+                let domain = domain.or_else(|| dotted.then(|| DEFAULT_DOMAIN.to_owned()));
+                let domain = domain.map_or_else(String::new, |domain| domain + "/");
+                let tag = tag.map_or_else(String::new, |tag| format!(":{tag}"));
+                let digest = digest.map_or_else(String::new, |digest| format!("@{digest}"));
+                format!("{domain}{path}{tag}{digest}")
+            })
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+            #[test]
+            fn what_the_grammar_makes_is_parsed_and_printed_forms_mean_the_same(text in reference()) {
+                // Sixty-four hexadecimal digits alone are an ID.
+                prop_assume!(text.len() != 64);
+                let parsed = Reference::parse(&text).map_err(|e| TestCaseError::fail(format!("{text}: {e}")))?;
+                for printed in [parsed.to_string(), parsed.familiar()] {
+                    prop_assert_eq!(Reference::parse(&printed), Ok(parsed.clone()), "{} of {}", printed, text);
+                }
+                prop_assert!(parsed.tag().is_some() || parsed.digest().is_some());
+                prop_assert_eq!(parsed.to_string(), Reference::parse(&parsed.to_string()).expect("above").to_string());
+                let whole = [parsed.domain(), "/", parsed.path()].concat();
+                prop_assert_eq!(parsed.repository(), whole);
+                if parsed.domain() == "docker.io" {
+                    prop_assert!(parsed.path().contains('/'), "{} has no library/", parsed);
+                }
+                prop_assert!(parsed.domain() != "index.docker.io");
+                // What is said is kept.
+                let written = text.rsplit('/').next().unwrap_or_default();
+                prop_assert_eq!(parsed.digest(), written.split_once('@').map(|(_, digest)| digest));
+            }
+
+            #[test]
+            fn any_text_is_parsed_or_refused_and_never_changes_its_meaning(text in "[a-zA-Z0-9@:/._\\-\\[\\] ]{0,40}") {
+                if let Ok(parsed) = Reference::parse(&text) {
+                    prop_assert_eq!(Reference::parse(&parsed.to_string()), Ok(parsed.clone()));
+                    prop_assert_eq!(Reference::parse(&parsed.familiar()), Ok(parsed.clone()));
+                    // It can be a file's name in parts, and a part of a URL, as it is.
+                    let odd = |c: char| c.is_whitespace() || c.is_control() || "%?#\\".contains(c);
+                    prop_assert!(!parsed.to_string().contains(odd));
+                    prop_assert!(parsed.path().split('/').all(|part| !part.is_empty() && part != ".." && part != "."));
+                }
+            }
+
+            #[test]
+            fn any_bytes_of_text_are_no_reason_to_panic(text in any::<String>()) {
+                drop(Reference::parse(&text));
+                drop(apply_default_tag(&text));
+            }
         }
     }
 }
