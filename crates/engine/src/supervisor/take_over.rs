@@ -25,7 +25,7 @@ impl Supervisor {
     /// Nothing is to be found for a Pod that is new.
     pub(super) fn take_up(&mut self) {
         let outstanding = self.machine.outstanding();
-        let running = matches!(self.machine.stage(), Stage::Running | Stage::Stopping);
+        let running = matches!(self.machine.stage(), Stage::Running | Stage::Restarting | Stage::Stopping);
         if self.machine.stage() == Stage::New {
             return;
         }
