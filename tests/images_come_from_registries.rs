@@ -6,7 +6,8 @@ use std::fs;
 
 use common::{Podrun, pod, sh, state, with};
 use podrun_testkit::{
-    Answered, REGISTRY_PASSWORD, REGISTRY_USER, Registry, TempRoot, busybox_config, busybox_layer, require,
+    Answered, REGISTRY_PASSWORD, REGISTRY_USER, Registry, TempRoot, busybox_config, busybox_layer,
+    own_network, require,
 };
 use serde_json::{Value, json};
 
@@ -82,6 +83,7 @@ fn state_of_image() -> String {
 #[test]
 fn each_policy_asks_for_what_it_needs_and_no_more() {
     require!(root, cgroup2, overlay, program("busybox"), program("docker-registry"));
+    own_network();
     let dir = TempRoot::new();
     let mut registry = Registry::start(dir.path());
     let podrun = podrun(&registry);
@@ -149,6 +151,7 @@ fn secret(registry: &Registry, name: &str, user: &str, password: &str) -> Value 
 #[test]
 fn secrets_open_registries_and_wrong_ones_are_told() {
     require!(root, cgroup2, overlay, program("busybox"), program("docker-registry"));
+    own_network();
     let dir = TempRoot::new();
     let registry = Registry::with_users(dir.path());
     let podrun = podrun(&registry);
@@ -196,6 +199,7 @@ fn secrets_open_registries_and_wrong_ones_are_told() {
 #[test]
 fn a_pull_is_told_in_the_way_that_is_wanted() {
     require!(root, program("busybox"), program("docker-registry"));
+    own_network();
     let dir = TempRoot::new();
     let registry = Registry::with_users(dir.path());
     let podrun = podrun(&registry);

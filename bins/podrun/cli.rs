@@ -114,6 +114,21 @@ pub(crate) struct NodeArgs {
     /// A label of this machine beside those of the configuration file; may be given several times.
     #[arg(long = "node-label", value_parser = label, value_name = "KEY=VALUE")]
     pub(crate) node_labels: Vec<(String, String)>,
+    /// What Pods get of the network that are not in the host's.
+    #[arg(long, value_enum, default_value_t = PodNetworkArg::Bridge, env = "PODRUN_NETWORK", value_name = "WHAT")]
+    pub(crate) network: PodNetworkArg,
+    /// Subnets of the Pods: one of IPv4 and perhaps one of IPv6, separated by a comma. [default: an unused one of IPv4]
+    #[arg(long, env = "PODRUN_POD_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) pod_cidr: Vec<ipnet::IpNet>,
+    /// The file that the resolver's settings of Pods are made of; empty gives them none. [default: the machine's]
+    #[arg(long, env = "PODRUN_RESOLV_CONF", value_name = "FILE")]
+    pub(crate) resolv_conf: Option<PathBuf>,
+    /// Name servers of the cluster, for Pods with the DNS policy ClusterFirst.
+    #[arg(long, value_delimiter = ',', value_name = "IP")]
+    pub(crate) cluster_dns: Vec<std::net::IpAddr>,
+    /// Domain of the cluster.
+    #[arg(long, default_value = "cluster.local", value_name = "NAME")]
+    pub(crate) cluster_domain: String,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -122,6 +137,15 @@ fn label(text: &str) -> Result<(String, String), String> {
         Some(why) => Err(why),
         None => Ok((key.to_owned(), value.to_owned())),
     }
+}
+
+/// What Pods get of the network that are not in the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PodNetworkArg {
+    /// An address at the machine's bridge.
+    Bridge,
+    /// Loopback alone.
+    None,
 }
 
 /// What to do with a limit that the host cannot enforce.

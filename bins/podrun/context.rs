@@ -3,11 +3,11 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use podrun_engine::{Engine, Paths, PidsLimit, PodOptions, PodView};
-use podrun_plan::facts::UnenforcedLimits;
+use podrun_engine::{Engine, NetworkOptions, Paths, PidsLimit, PodOptions, PodView};
+use podrun_plan::facts::{PodNetwork, UnenforcedLimits};
 use podrun_spec::Manifest;
 
-use crate::cli::{Global, NodeArgs, Unenforced};
+use crate::cli::{Global, NodeArgs, PodNetworkArg, Unenforced};
 use crate::exit_code::Code;
 use crate::report::{self, CommandError};
 
@@ -115,7 +115,22 @@ pub(crate) fn options(
         },
         memory_qos: node.memory_qos,
         remove_when_finished,
+        network: network_options(node),
     })
+}
+
+fn network_options(node: &NodeArgs) -> NetworkOptions {
+    let default = NetworkOptions::default();
+    NetworkOptions {
+        pod_network: match node.network {
+            PodNetworkArg::Bridge => PodNetwork::Bridge,
+            PodNetworkArg::None => PodNetwork::None,
+        },
+        pod_cidr: node.pod_cidr.clone(),
+        resolv_conf: node.resolv_conf.clone().unwrap_or(default.resolv_conf),
+        cluster_dns: node.cluster_dns.clone(),
+        cluster_domain: node.cluster_domain.clone(),
+    }
 }
 
 /// Returns the names of `pod NAME`, `pods NAME...`, `pod/NAME`, `NAME`.

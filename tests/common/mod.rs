@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use podrun_testkit::{LeakCheck, TempRoot, busybox_image, podrun_bin};
+use podrun_testkit::{LeakCheck, TempRoot, busybox_image, links, own_network, podrun_bin};
 use serde_json::Value;
 
 pub(crate) use pods::*;
@@ -45,6 +46,10 @@ impl Podrun {
     }
 
     fn with(leaks: impl FnOnce(&TempRoot) -> LeakCheck) -> Self {
+        // What podrun does to the network it does to this one. Tests that need no root have no Pods either.
+        if nix::unistd::geteuid().is_root() {
+            own_network();
+        }
         let root = TempRoot::new();
         let leaks = leaks(&root);
         Self { root: Some(root), leaks: Some(leaks), uids: Mutex::default(), manifests: AtomicUsize::new(0) }
@@ -214,6 +219,7 @@ impl Podrun {
         let pods = fs::read_dir(self.state().join("data/pods")).into_iter().flatten().filter_map(Result::ok);
         uids.extend(pods.map(|entry| entry.file_name().to_string_lossy().into_owned()));
         self.podrun(&["delete", "--all", "--force", "--grace-period=0"]).ok();
+        no_network_is_left(&self.state());
         let mut left = files_below(&self.state(), &self.state().join("data/images"));
         // What commands take turns with stays: whoever removed it would lock out nobody.
         left.retain(|path| *path != self.state().join("data/lock"));
@@ -241,6 +247,26 @@ impl Drop for Podrun {
                 eprintln!("{}", removed.stderr);
             }
         }
+    }
+}
+
+/// Waits for the bridge and the Pods' links to go: nobody is made to wait for the kernel when a Pod is deleted.
+#[expect(clippy::disallowed_methods, reason = "the kernel tells nobody here")]
+fn no_network_is_left(state: &Path) {
+    let left = || {
+        [
+            links(),
+            files_below(&state.join("run/network"), Path::new(""))
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect(),
+        ]
+        .concat()
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !left().is_empty() {
+        assert!(Instant::now() < deadline, "left in the network: {:?}", left());
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -9,8 +9,9 @@ use crate::workspace::{Package, Workspace};
 /// Each crate with the podrun crates it may use. Everything points downwards:
 ///
 /// ```text
-/// bins > engine > {sandbox, container, image, probes, lifecycle} > plan > spec
+/// bins > engine > {sandbox, container, network, image, probes, lifecycle} > plan > spec
 /// container > sandbox   sandbox | container | probes | engine > namespaces, cgroups   plan > cgroups
+/// network > netlink
 /// ```
 const ARROWS: &[(&str, &[&str])] = &[
     ("podrun-spec", &[]),
@@ -28,11 +29,13 @@ const ARROWS: &[(&str, &[&str])] = &[
         "podrun-container",
         &["podrun-sandbox", "podrun-plan", "podrun-spec", "podrun-namespaces", "podrun-cgroups"],
     ),
+    ("podrun-network", &["podrun-plan", "podrun-spec", "podrun-netlink"]),
     (
         "podrun-engine",
         &[
             "podrun-sandbox",
             "podrun-container",
+            "podrun-network",
             "podrun-image",
             "podrun-probes",
             "podrun-lifecycle",

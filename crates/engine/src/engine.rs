@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use podrun_image::Store;
 use podrun_image::registry::{Keyring, Registries};
+use podrun_network::Network;
 use podrun_plan::model::{Plan, Unenforced};
 use podrun_sandbox::protocol::ExecTarget;
 use podrun_sandbox::{Exec, Execs, Stdio};
@@ -123,7 +124,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Unplannable`] with everything that this host cannot do.
     pub fn plan(&self, pod: &Pod, options: &PodOptions) -> Result<Plan> {
-        supervisor::make_plan(pod, &self.host()?.facts(options))
+        supervisor::make_plan(pod, &self.host()?.facts(options)?)
     }
 
     /// Sees whether a Pod can be created here, and returns the limits that it would have to live without.
@@ -264,6 +265,11 @@ impl Engine {
     /// Any errno of listing or removing.
     pub fn sweep(&self) -> Result<()> {
         self.records.sweep()?;
+        self.sweep_images()?;
+        self.sweep_network()
+    }
+
+    fn sweep_images(&self) -> Result<()> {
         if !self.paths.images().exists() {
             return Ok(());
         }
@@ -277,6 +283,24 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Removes what of the network is no Pod's any more, if anything tells that there is something.
+    fn sweep_network(&self) -> Result<()> {
+        if !self.paths.run.join("network").exists() {
+            return Ok(());
+        }
+        let network = Network::open(&self.paths.run)?;
+        let leases = network.leases().all()?;
+        if leases.iter().any(|lease| !lease.current || !self.records.exists(&lease.uid)) {
+            let collected = network.collect(|uid| self.records.exists(uid));
+            collected.map(drop).map_err(|mut errors| errors.remove(0).into())
+        } else if leases.is_empty() {
+            // A supervisor that is at it need not be waited for.
+            network.try_remove_if_unused().map(drop).map_err(Error::from)
+        } else {
+            Ok(())
+        }
     }
 
     /// Returns all Pods, sorted by namespace and name, and those that cannot be read.

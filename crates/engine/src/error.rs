@@ -132,6 +132,15 @@ pub enum Error {
         /// Why.
         source: podrun_sandbox::SandboxError,
     },
+    /// A Pod could not be taken out of the network.
+    #[error("take the pod out of the network: {}", errors.join("; "))]
+    Leave {
+        /// What stood in the way.
+        errors: Vec<String>,
+    },
+    /// The machine's side of the Pods' network could not be used.
+    #[error(transparent)]
+    Network(#[from] podrun_network::Error),
     /// The image store could not be used.
     #[error("use the image store")]
     Image(#[source] podrun_image::Error),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability};
 use nix::sys::resource::{Resource, getrlimit};
 use podrun_cgroups::{Availability, Controller, Facts, Hierarchy, HugePageSize, availability};
-use podrun_plan::facts::{CgroupFacts, ControllerFact, HostFacts, UnenforcedLimits};
+use podrun_plan::facts::{CgroupFacts, ControllerFact, HostFacts, NetworkFacts, UnenforcedLimits};
 
 use procfs::Current as _;
 
@@ -23,6 +24,7 @@ pub(crate) const CGROUP_PARENT: &str = "podrun";
 pub(crate) struct Host {
     facts: HostFacts,
     has_pids: bool,
+    addresses: Vec<IpAddr>,
 }
 
 impl Host {
@@ -45,20 +47,67 @@ impl Host {
             memory_qos: false,
             sys_resource: may_raise_limits()?,
             nofile_hard,
+            network: NetworkFacts { hosts: hosts()?, ..NetworkFacts::default() },
         };
-        Ok(Self { facts, has_pids })
+        Ok(Self { facts, has_pids, addresses: podrun_network::host_addresses()? })
+    }
+
+    /// Returns the addresses by which this machine is known.
+    pub(crate) fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
     }
 
     /// Returns the facts for a Pod that is run in this way.
-    pub(crate) fn facts(&self, options: &PodOptions) -> HostFacts {
-        HostFacts {
+    ///
+    /// # Errors
+    /// Any errno of reading the resolver's settings.
+    pub(crate) fn facts(&self, options: &PodOptions) -> Result<HostFacts> {
+        let network = &options.network;
+        let has_file = !network.resolv_conf.as_os_str().is_empty();
+        let resolv_conf = has_file.then(|| read(&network.resolv_conf)).transpose()?;
+        Ok(HostFacts {
             node_name: options.node_name.clone(),
             pod_pids_limit: options.pod_pids_limit.on_host(self.has_pids),
             unenforced_limits: options.unenforced_limits,
             memory_qos: options.memory_qos,
+            network: NetworkFacts {
+                pod_network: network.pod_network,
+                pod_cidr: network.pod_cidr.clone(),
+                resolv_conf,
+                cluster_dns: network.cluster_dns.clone(),
+                cluster_domain: network.cluster_domain.clone(),
+                hosts: self.facts.network.hosts.clone(),
+            },
             ..self.facts.clone()
-        }
+        })
     }
+}
+
+/// Returns the file with the machine's resolvers as others than the machine itself can use them.
+///
+/// systemd-resolved lists itself in /etc/resolv.conf, at an address of loopback, and the real ones in another file.
+pub(crate) fn resolv_conf() -> PathBuf {
+    const FILE: &str = "/etc/resolv.conf";
+    const BEHIND_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+    let text = fs::read_to_string(FILE).unwrap_or_default();
+    if is_resolved(&text) && Path::new(BEHIND_RESOLVED).exists() {
+        return BEHIND_RESOLVED.into();
+    }
+    // A machine without resolvers has none for its Pods.
+    if Path::new(FILE).exists() { FILE.into() } else { PathBuf::new() }
+}
+
+/// Returns whether systemd-resolved is the only name server.
+fn is_resolved(text: &str) -> bool {
+    let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let servers: Vec<_> = servers.map(str::trim).collect();
+    !servers.is_empty() && servers.iter().all(|server| matches!(*server, "127.0.0.53" | "127.0.0.54"))
+}
+
+/// Returns the text of /etc/hosts; a machine may have none.
+fn hosts() -> Result<String> {
+    let path = Path::new("/etc/hosts");
+    if path.exists() { read(path) } else { Ok(String::new()) }
 }
 
 fn cgroup_facts() -> Result<CgroupFacts> {
@@ -121,6 +170,14 @@ fn read(path: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn systemd_resolved_is_told_from_a_name_server() {
+        assert!(is_resolved("nameserver 127.0.0.53\noptions edns0\n"));
+        for text in ["", "nameserver 192.0.2.1\n", "nameserver 127.0.0.53\nnameserver 192.0.2.1\n"] {
+            assert!(!is_resolved(text), "{text}");
+        }
+    }
 
     #[test]
     fn huge_pages_are_named_as_their_cgroup_files() {

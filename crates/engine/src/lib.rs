@@ -47,4 +47,4 @@ pub use podrun_lifecycle::EventKind;
 pub use podrun_sandbox::protocol::{ExitStatus, Failure, Stage, TerminalSize};
 pub use podrun_sandbox::{Exec, ExecEvent, Stdio};
 pub use protocol::Message;
-pub use record::{Deletion, PidsLimit, PodOptions, PodView, Published};
+pub use record::{Deletion, NetworkOptions, PidsLimit, PodOptions, PodView, Published};

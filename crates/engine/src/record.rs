@@ -19,9 +19,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use podrun_plan::facts::UnenforcedLimits;
+use ipnet::IpNet;
+use podrun_plan::facts::{PodNetwork, UnenforcedLimits};
 use podrun_spec::WirePod;
 use podrun_spec::model::{Object, Pod};
 use podrun_spec::status::{Phase, PodStatus};
@@ -32,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::events::EventRecord;
+use crate::facts;
 use crate::paths::{Paths, create_private_dir, is_temporary, lock, remove_file, write_atomically};
 
 const VERSION: u32 = 1;
@@ -53,6 +56,37 @@ pub struct PodOptions {
     pub memory_qos: bool,
     /// Remove the Pod when it has ended.
     pub remove_when_finished: bool,
+    /// What it gets of the network.
+    #[serde(default)]
+    pub network: NetworkOptions,
+}
+
+/// What a Pod gets of the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NetworkOptions {
+    /// What a Pod gets that is not in the host's network.
+    pub pod_network: PodNetwork,
+    /// Subnets of the Pods, one of IPv4 and perhaps one of IPv6; empty lets podrun choose.
+    pub pod_cidr: Vec<IpNet>,
+    /// The file that is the base of Pods' resolv.conf; empty gives them no resolvers but the machine itself.
+    pub resolv_conf: PathBuf,
+    /// Name servers of the cluster, if there is one.
+    pub cluster_dns: Vec<IpAddr>,
+    /// Domain of the cluster.
+    pub cluster_domain: String,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self {
+            pod_network: PodNetwork::default(),
+            pod_cidr: Vec::new(),
+            resolv_conf: facts::resolv_conf(),
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".to_owned(),
+        }
+    }
 }
 
 impl PodOptions {
@@ -65,6 +99,7 @@ impl PodOptions {
             pod_pids_limit: PidsLimit::default(),
             memory_qos: false,
             remove_when_finished: false,
+            network: NetworkOptions::default(),
         }
     }
 }

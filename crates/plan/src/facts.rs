@@ -1,8 +1,10 @@
 //! What the plan is made from besides the Pod: facts about the host and about an image.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// Facts about this host and how podrun is set up on it.
@@ -32,6 +34,36 @@ pub struct HostFacts {
     pub sys_resource: bool,
     /// Hard limit on open files of the caller, the ceiling without CAP_SYS_RESOURCE.
     pub nofile_hard: u64,
+    /// What Pods get of the network.
+    pub network: NetworkFacts,
+}
+
+/// What Pods get of the network, and what this host knows of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkFacts {
+    /// What a Pod gets that is not in the host's network.
+    pub pod_network: PodNetwork,
+    /// Subnets of the Pods, one of IPv4 and perhaps one of IPv6; none lets podrun choose.
+    pub pod_cidr: Vec<IpNet>,
+    /// The text of the machine's resolv.conf; none where Pods shall have no resolvers but the machine itself.
+    pub resolv_conf: Option<String>,
+    /// The text of the machine's /etc/hosts.
+    pub hosts: String,
+    /// Name servers of the cluster, if there is one.
+    pub cluster_dns: Vec<IpAddr>,
+    /// Domain of the cluster: `cluster.local`.
+    pub cluster_domain: String,
+}
+
+/// What a Pod gets that is not in the host's network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PodNetwork {
+    /// An address at the machine's bridge.
+    #[default]
+    Bridge,
+    /// Loopback alone.
+    None,
 }
 
 /// Where cgroup v2 is mounted and which controllers it can hand out.

@@ -80,6 +80,26 @@ pub enum PlanFault {
         /// The path in the container.
         target: String,
     },
+    /// An address of the machine that is none.
+    #[error("container \"{container}\" asks for a port at hostIP \"{value}\", which is no IP address")]
+    HostIp {
+        /// The container.
+        container: String,
+        /// What was written.
+        value: String,
+    },
+    /// A port of the machine cannot lead to a Pod that has no network.
+    #[error("host port {port} cannot be opened: the Pod gets no network (--network=none)")]
+    HostPortWithoutNetwork {
+        /// The port: `80/TCP`.
+        port: String,
+    },
+    /// A subnet that shall not be shaped and is none.
+    #[error("annotation podrun.io/unshaped-subnets: \"{value}\" is no subnet")]
+    UnshapedSubnet {
+        /// What was written.
+        value: String,
+    },
     /// A mount names a volume that the Pod does not have.
     #[error("cannot find volume \"{volume}\" to mount into container \"{container}\"")]
     NoSuchVolume {

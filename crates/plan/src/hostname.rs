@@ -8,9 +8,6 @@ use crate::fault::PlanFault;
 const LABEL_MAX: usize = 63;
 /// `__NEW_UTS_LEN`: the longest name that sethostname(2) takes.
 const UTS_MAX: usize = 64;
-/// The domain of a cluster that was set up without naming one.
-const CLUSTER_DOMAIN: &str = "cluster.local";
-
 /// The names of a Pod.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HostName {
@@ -34,14 +31,14 @@ impl HostName {
 ///
 /// `hostnameOverride` stands alone, without any domain. Otherwise the name is `hostname` or the Pod's, and it has a
 /// domain where there is a `subdomain`; `setHostnameAsFQDN` then hands the whole name to the kernel.
-pub(crate) fn host_name(pod: &Pod) -> Result<HostName, PlanFault> {
+pub(crate) fn host_name(pod: &Pod, cluster_domain: &str) -> Result<HostName, PlanFault> {
     let spec = &pod.spec;
     if let Some(name) = &spec.hostname_override {
         return Ok(HostName { short: name.clone(), domain: None, kernel: name.clone() });
     }
     let short = cut(spec.hostname.as_deref().unwrap_or(&pod.meta.name));
     let subdomain = spec.subdomain.as_ref().filter(|subdomain| !subdomain.is_empty());
-    let domain = subdomain.map(|sub| format!("{sub}.{}.svc.{CLUSTER_DOMAIN}", pod.meta.namespace));
+    let domain = subdomain.map(|sub| format!("{sub}.{}.svc.{cluster_domain}", pod.meta.namespace));
     let kernel = match &domain {
         Some(domain) if spec.set_hostname_as_fqdn => {
             let fqdn = format!("{short}.{domain}");
@@ -71,39 +68,43 @@ mod tests {
 
     #[test]
     fn the_pods_name_is_its_host_name() {
-        let name = host_name(&pod("web")).unwrap();
+        let name = host_name(&pod("web"), "cluster.local").unwrap();
         assert_eq!(name, HostName { short: "web".into(), domain: None, kernel: "web".into() });
-        assert_eq!(host_name(&pod("a.b")).unwrap().kernel, "a.b");
+        assert_eq!(host_name(&pod("a.b"), "cluster.local").unwrap().kernel, "a.b");
     }
 
     #[test]
     fn names_that_are_too_long_are_cut() {
         let long = format!("{}-.{}", "a".repeat(61), "b".repeat(20));
-        assert_eq!(host_name(&pod(&long)).unwrap().kernel, "a".repeat(61));
-        assert_eq!(host_name(&pod(&"c".repeat(63))).unwrap().kernel, "c".repeat(63));
-        assert_eq!(host_name(&pod(&"c".repeat(64))).unwrap().kernel, "c".repeat(63));
+        assert_eq!(host_name(&pod(&long), "cluster.local").unwrap().kernel, "a".repeat(61));
+        assert_eq!(host_name(&pod(&"c".repeat(63)), "cluster.local").unwrap().kernel, "c".repeat(63));
+        assert_eq!(host_name(&pod(&"c".repeat(64)), "cluster.local").unwrap().kernel, "c".repeat(63));
     }
 
     #[test]
     fn hostname_subdomain_and_fqdn() {
         let mut pod = pod("web");
         pod.spec.hostname = Some("h".into());
-        assert_eq!(host_name(&pod).unwrap().kernel, "h");
+        assert_eq!(host_name(&pod, "cluster.local").unwrap().kernel, "h");
 
         pod.spec.set_hostname_as_fqdn = true;
-        assert_eq!(host_name(&pod).unwrap().kernel, "h", "without a subdomain there is no domain");
+        assert_eq!(
+            host_name(&pod, "cluster.local").unwrap().kernel,
+            "h",
+            "without a subdomain there is no domain"
+        );
 
         pod.spec.subdomain = Some("sub".into());
-        let name = host_name(&pod).unwrap();
+        let name = host_name(&pod, "cluster.local").unwrap();
         assert_eq!(name.kernel, "h.sub.default.svc.cluster.local");
         assert_eq!(name.names(), ["h.sub.default.svc.cluster.local", "h"]);
 
         pod.spec.set_hostname_as_fqdn = false;
-        assert_eq!(host_name(&pod).unwrap().kernel, "h");
+        assert_eq!(host_name(&pod, "cluster.local").unwrap().kernel, "h");
 
         pod.spec.set_hostname_as_fqdn = true;
         pod.spec.hostname_override = Some("other.example".into());
-        let name = host_name(&pod).unwrap();
+        let name = host_name(&pod, "cluster.local").unwrap();
         assert_eq!(name.names(), ["other.example"]);
         assert_eq!(name.kernel, "other.example");
     }
@@ -115,9 +116,9 @@ mod tests {
         // "." and ".sub.default.svc.cluster.local" are 30 characters.
         pod.spec.subdomain = Some("sub".into());
         pod.spec.hostname = Some("h".repeat(34));
-        assert_eq!(host_name(&pod).unwrap().kernel.len(), 64);
+        assert_eq!(host_name(&pod, "cluster.local").unwrap().kernel.len(), 64);
         pod.spec.hostname = Some("h".repeat(35));
-        let fault = host_name(&pod).unwrap_err().to_string();
+        let fault = host_name(&pod, "cluster.local").unwrap_err().to_string();
         assert_eq!(
             fault,
             format!(

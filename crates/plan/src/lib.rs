@@ -8,7 +8,7 @@
 //! What it does not do: no files, no clock, no randomness. It neither finds the facts nor carries the plan out.
 //!
 //! ```
-//! use podrun_plan::facts::{CgroupFacts, ControllerFact, HostFacts, UnenforcedLimits};
+//! use podrun_plan::facts::{CgroupFacts, ControllerFact, HostFacts, NetworkFacts, UnenforcedLimits};
 //! use podrun_plan::plan;
 //!
 //! let text = r#"
@@ -40,6 +40,7 @@
 //!     memory_qos: false,
 //!     sys_resource: true,
 //!     nofile_hard: 1 << 20,
+//!     network: NetworkFacts::default(),
 //! };
 //! let pod = &manifest.pods[0].pod;
 //! let planned = plan(pod, &host).unwrap();
@@ -58,12 +59,16 @@ pub mod admission;
 mod capabilities;
 mod cgroup;
 mod complete;
+mod dns;
 mod enforce;
 pub mod facts;
 mod fault;
 mod hostname;
+mod hosts;
 pub mod model;
 mod mounts;
+pub mod names;
+mod network;
 mod oom;
 mod pod;
 mod security;

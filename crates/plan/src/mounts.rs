@@ -106,9 +106,7 @@ fn of_volume(
 }
 
 fn of_file(file: &FilePlan) -> MountPlan {
-    // The Pod may write its own files, but the host's belong to everybody.
-    let read_only = file.content.is_none();
-    MountPlan { read_only, ..private_file(file.path.clone(), &file.target) }
+    private_file(file.path.clone(), &file.target)
 }
 
 /// Returns the path from the root, without `.`, `..` and empty components.
@@ -149,12 +147,12 @@ mod tests {
     }
 
     fn files() -> Vec<FilePlan> {
-        let file = |target: &str, path: &str, content: Option<&str>| FilePlan {
+        let file = |target: &str, path: &str| FilePlan {
             target: target.into(),
             path: path.into(),
-            content: content.map(str::to_owned),
+            content: String::new(),
         };
-        vec![file("/etc/hosts", "/f/hosts", Some("x")), file("/etc/resolv.conf", "/etc/resolv.conf", None)]
+        vec![file("/etc/hosts", "/f/hosts"), file("/etc/resolv.conf", "/f/resolv.conf")]
     }
 
     fn planned(mounts_written: &[(&str, &str)]) -> (Vec<MountPlan>, Vec<String>) {
@@ -206,8 +204,6 @@ mod tests {
         assert_eq!(of("/b"), (MountSource::SandboxTmpfs("mem".into()), true, false));
         assert_eq!(of("/c"), (MountSource::Path("/srv".into()), false, false));
         assert_eq!(of("/etc/hosts"), (MountSource::Path("/f/hosts".into()), true, false));
-        // The host's own file.
-        assert_eq!(of("/etc/resolv.conf"), (MountSource::Path("/etc/resolv.conf".into()), true, true));
     }
 
     #[test]

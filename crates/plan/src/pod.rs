@@ -11,6 +11,7 @@ use crate::fault::PlanFault;
 use crate::hostname::host_name;
 use crate::model::{ContainerPlan, NamespacePlan, Owner, Plan, SandboxPlan};
 use crate::mounts::mounts;
+use crate::network::network;
 use crate::oom::oom_score_adj;
 use crate::security::security;
 use crate::sysctl::sysctls;
@@ -57,11 +58,12 @@ fn sandbox(
     let data_dir = below(&host.data_dir);
     let namespaces = namespaces(spec);
     // A Pod on the host's network is known by the host's name.
-    let name = (namespaces.uts == Owner::Pod).then(|| host_name(pod));
+    let name = (namespaces.uts == Owner::Pod).then(|| host_name(pod, &host.network.cluster_domain));
     let name = name.transpose().unwrap_or_else(|fault| {
         faults.push(fault);
         None
     });
+    let (network, resolv_conf, notices) = network(pod, uid, name.as_ref(), host, faults);
     SandboxPlan {
         uid: uid.to_owned(),
         name: meta.name.clone(),
@@ -74,7 +76,9 @@ fn sandbox(
         sysctls: sysctls(spec, faults),
         cgroup: pod_cgroup(pod, uid, host, enforcement),
         volumes: volumes(pod, &data_dir, host),
-        files: files(&data_dir, name.as_ref(), host),
+        files: files(&data_dir, name.as_ref(), &network, resolv_conf, host),
+        network,
+        notices,
         shm_size: (namespaces.ipc == Owner::Pod).then_some(SHM_SIZE),
         data_dir,
     }

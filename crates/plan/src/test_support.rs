@@ -3,7 +3,7 @@
 use podrun_spec::model::{Container, MountPropagation, Pod, RecursiveReadOnly, VolumeMount};
 use podrun_spec::quantity::Quantity;
 
-use crate::facts::{CgroupFacts, ControllerFact, HostFacts, UnenforcedLimits};
+use crate::facts::{CgroupFacts, ControllerFact, HostFacts, NetworkFacts, UnenforcedLimits};
 
 /// A host of 8 GiB on which everything can be done.
 pub(crate) fn host() -> HostFacts {
@@ -25,6 +25,12 @@ pub(crate) fn host() -> HostFacts {
         memory_qos: false,
         sys_resource: true,
         nofile_hard: 1 << 20,
+        network: NetworkFacts {
+            resolv_conf: Some("nameserver 192.0.2.53\n".to_owned()),
+            hosts: "127.0.0.1 localhost\n".to_owned(),
+            cluster_domain: "cluster.local".to_owned(),
+            ..NetworkFacts::default()
+        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! Volumes, and the files that podrun writes into every container.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use podrun_spec::model::{Medium, Pod, Volume, VolumeSource};
@@ -8,7 +9,7 @@ use podrun_spec::quantity::Quantity;
 use crate::cgroup::pod_memory_limit;
 use crate::facts::HostFacts;
 use crate::hostname::HostName;
-use crate::model::{FilePlan, VolumePlan, VolumeSourcePlan};
+use crate::model::{Attachment, FilePlan, NetworkPlan, VolumePlan, VolumeSourcePlan};
 
 /// Returns how each volume is made.
 pub(crate) fn volumes(pod: &Pod, data_dir: &Path, host: &HostFacts) -> Vec<VolumePlan> {
@@ -36,38 +37,26 @@ fn one(pod: &Pod, volume: &Volume, data_dir: &Path, host: &HostFacts) -> VolumeP
 }
 
 /// Returns the files of the Pod. `name` is none where the host's UTS and network namespaces are used.
-pub(crate) fn files(data_dir: &Path, name: Option<&HostName>, host: &HostFacts) -> Vec<FilePlan> {
+pub(crate) fn files(
+    data_dir: &Path,
+    name: Option<&HostName>,
+    network: &NetworkPlan,
+    resolv_conf: String,
+    host: &HostFacts,
+) -> Vec<FilePlan> {
     let hostname = name.map_or(&host.node_name, |name| &name.kernel);
-    [
-        ("/etc/hosts", name.map(hosts)),
-        ("/etc/hostname", Some(format!("{hostname}\n"))),
-        // A network of its own that leads nowhere has no name servers.
-        ("/etc/resolv.conf", name.map(|_| String::new())),
-    ]
-    .into_iter()
-    .map(|(target, content)| {
-        let own = || data_dir.join("files").join(target.trim_start_matches("/etc/"));
-        let path = if content.is_some() { own() } else { PathBuf::from(target) };
-        FilePlan { target: target.to_owned(), path, content }
-    })
-    .collect()
-}
-
-/// Returns the text of `/etc/hosts`, line by line as the kubelet writes it.
-///
-/// The Pod's network has only its loopback device, so that is where its own name leads.
-fn hosts(name: &HostName) -> String {
-    format!(
-        "# Kubernetes-managed hosts file.\n\
-         127.0.0.1\tlocalhost\n\
-         ::1\tlocalhost ip6-localhost ip6-loopback\n\
-         fe00::0\tip6-localnet\n\
-         fe00::0\tip6-mcastprefix\n\
-         fe00::1\tip6-allnodes\n\
-         fe00::2\tip6-allrouters\n\
-         127.0.0.1\t{}\n",
-        name.names().join("\t")
-    )
+    let hosts = match network.attachment {
+        Attachment::Bridge(_) | Attachment::Host => network.hosts.planned(),
+        // The Pod's network has only its loopback device, so that is where its own name leads.
+        Attachment::Loopback => network.hosts.text(&[Ipv4Addr::LOCALHOST.into()]),
+    };
+    [("/etc/hosts", hosts), ("/etc/hostname", format!("{hostname}\n")), ("/etc/resolv.conf", resolv_conf)]
+        .into_iter()
+        .map(|(target, content)| {
+            let path = data_dir.join("files").join(target.trim_start_matches("/etc/"));
+            FilePlan { target: target.to_owned(), path, content }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -75,7 +64,7 @@ mod tests {
     use podrun_spec::model::HostPathType;
 
     use super::*;
-    use crate::hostname::host_name;
+    use crate::facts::PodNetwork;
     use crate::test_support::{container, host, limit, pod};
 
     fn volume(source: VolumeSource, change: impl Fn(&mut Pod)) -> VolumePlan {
@@ -120,26 +109,41 @@ mod tests {
         assert_eq!(plan.source, VolumeSourcePlan::Directory { path: "/data/volumes/v".into() });
     }
 
-    #[test]
-    fn the_hosts_file_leads_the_pods_names_to_loopback() {
+    /// Returns the texts of the files that podrun writes.
+    fn contents(change: impl Fn(&mut Pod), host: &HostFacts) -> [String; 3] {
         let mut pod = pod("web");
-        pod.spec.subdomain = Some("sub".into());
-        let text = hosts(&host_name(&pod).unwrap());
-        let tail = text.split_once("ip6-allrouters\n").unwrap().1;
-        assert_eq!(tail, "127.0.0.1\tweb.sub.default.svc.cluster.local\tweb\n");
+        change(&mut pod);
+        let planned = crate::plan(&pod, host).unwrap();
+        let paths: Vec<_> = planned.sandbox.files.iter().map(|file| file.path.to_str().unwrap()).collect();
+        let dir = "/var/lib/podrun/pods/7f3c/files";
+        assert_eq!(paths, ["hosts", "hostname", "resolv.conf"].map(|name| format!("{dir}/{name}")));
+        planned.sandbox.files.into_iter().map(|file| file.content).collect::<Vec<_>>().try_into().unwrap()
     }
 
     #[test]
-    fn with_the_hosts_network_its_files_are_used() {
-        let files = files(Path::new("/data"), None, &host());
-        let contents: Vec<_> =
-            files.iter().map(|file| (file.path.to_str(), file.content.as_deref())).collect();
+    fn the_hosts_file_leads_the_pods_names_to_it() {
+        let names = "\tweb.sub.default.svc.cluster.local\tweb\n";
+        let sub = |pod: &mut Pod| pod.spec.subdomain = Some("sub".into());
+        let [hosts, hostname, resolv_conf] = contents(sub, &host());
+        assert_eq!(hosts.split_once("ip6-allrouters\n").unwrap().1, format!("<pod IP>{names}"));
+        assert_eq!((hostname.as_str(), resolv_conf.as_str()), ("web\n", "nameserver 192.0.2.53\n"));
+
+        let mut without = host();
+        without.network.pod_network = PodNetwork::None;
+        let [hosts, _, resolv_conf] = contents(sub, &without);
+        assert_eq!(hosts.split_once("ip6-allrouters\n").unwrap().1, format!("127.0.0.1{names}"));
+        assert_eq!(resolv_conf, "");
+    }
+
+    #[test]
+    fn with_the_hosts_network_its_files_are_repeated() {
+        let contents = contents(|pod| pod.spec.host_network = true, &host());
         assert_eq!(
             contents,
             [
-                (Some("/etc/hosts"), None),
-                (Some("/data/files/hostname"), Some("node\n")),
-                (Some("/etc/resolv.conf"), None)
+                "# Kubernetes-managed hosts file (host network).\n127.0.0.1 localhost\n",
+                "node\n",
+                "nameserver 192.0.2.53\n"
             ]
         );
     }

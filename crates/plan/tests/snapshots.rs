@@ -1,6 +1,6 @@
 //! Whole plans as `podrun plan` shows them. A change here is a change of what Pods get.
 
-use podrun_plan::facts::{CgroupFacts, ControllerFact, HostFacts, UnenforcedLimits};
+use podrun_plan::facts::{CgroupFacts, ControllerFact, HostFacts, NetworkFacts, UnenforcedLimits};
 use podrun_plan::{Plan, PlanFault, plan};
 
 fn host() -> HostFacts {
@@ -22,6 +22,12 @@ fn host() -> HostFacts {
         memory_qos: false,
         sys_resource: true,
         nofile_hard: 1 << 20,
+        network: NetworkFacts {
+            resolv_conf: Some("nameserver 192.0.2.53\nsearch example.org\n".to_owned()),
+            hosts: "127.0.0.1 localhost\n".to_owned(),
+            cluster_domain: "cluster.local".to_owned(),
+            ..NetworkFacts::default()
+        },
     }
 }
 

@@ -197,7 +197,6 @@ fn make_cgroups(plan: &SandboxPlan, mount: &Path) -> Result<(Cgroup, Cgroup), Sa
 
 fn write_files(files: &[FilePlan]) -> Result<(), SandboxError> {
     for file in files {
-        let Some(content) = &file.content else { continue };
         let failed = || SandboxError::file("write", &file.path);
         if let Some(parent) = file.path.parent() {
             fs::create_dir_all(parent).map_err(SandboxError::file("create", parent))?;
@@ -209,7 +208,7 @@ fn write_files(files: &[FilePlan]) -> Result<(), SandboxError> {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&file.path)
             .map_err(failed())?;
-        out.write_all(content.as_bytes()).map_err(failed())?;
+        out.write_all(file.content.as_bytes()).map_err(failed())?;
         out.set_permissions(Permissions::from_mode(0o644)).map_err(failed())?;
     }
     Ok(())

@@ -145,36 +145,18 @@ fn assert_refused(text: &str, path: &str) {
 // What `support/landing.rs` lists: each of these tests goes when its constant is set.
 
 #[test]
-fn host_aliases_are_refused_until_they_are_written() {
-    assert_refused(&pod("  hostAliases: [{ip: 1.2.3.4, hostnames: [a]}]\n"), "spec.hostAliases");
-}
-
-#[test]
-fn dns_settings_are_refused_until_they_are_written() {
-    assert_refused(&pod("  dnsConfig: {nameservers: [1.1.1.1]}\n"), "spec.dnsConfig");
-    let none = "  dnsPolicy: None\n  dnsConfig: {nameservers: [1.1.1.1]}\n";
-    assert_refused(&pod(none), "spec.dnsPolicy");
-}
-
-#[test]
-fn host_ports_are_refused_until_they_are_forwarded() {
-    let ports = container("ports: [{containerPort: 80, hostPort: 80, hostIP: 127.0.0.1}]");
-    assert_refused(&ports, "spec.containers[0].ports[0].hostPort");
-    assert_refused(&ports, "spec.containers[0].ports[0].hostIP");
+fn a_host_port_is_at_an_address() {
+    let ports = |address: &str| {
+        container(&format!("ports: [{{containerPort: 80, hostPort: 80, hostIP: {address}}}]"))
+    };
+    assert_refused(&ports("here"), "spec.containers[0].ports[0].hostIP");
+    assert!(podrun_spec::parse("pod.yaml", &ports("127.0.0.1")).is_ok());
 }
 
 #[test]
 fn bandwidth_is_refused_until_pods_are_shaped() {
     let text = pod("").replace("name: p", "name: p\n  annotations: {kubernetes.io/ingress-bandwidth: 1M}");
     assert_refused(&text, "metadata.annotations[kubernetes.io/ingress-bandwidth]");
-}
-
-#[test]
-fn addresses_in_the_environment_are_refused_until_pods_have_them() {
-    for field in ["status.podIP", "status.podIPs", "status.hostIP", "status.hostIPs"] {
-        let env = format!("env: [{{name: A, valueFrom: {{fieldRef: {{fieldPath: {field}}}}}}}]");
-        assert_refused(&container(&env), "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath");
-    }
 }
 
 #[test]

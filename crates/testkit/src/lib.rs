@@ -3,6 +3,7 @@
 //! It does:
 //! - say in a test's first line what the test needs, and make a skip visible ([`require!`]);
 //! - count what a test left behind on the host ([`LeakCheck`]) and in its directory ([`TempRoot`]);
+//! - give a test a network of its own ([`own_network`]);
 //! - run a closure in a process with one thread ([`child::run`]), because libtest has many;
 //! - find the built programs ([`podrun_bin`], [`init_bin`]) and build a busybox image ([`busybox_image`]);
 //! - start the real registry server and put images into it ([`Registry`]).
@@ -29,6 +30,7 @@ pub mod child;
 mod image;
 mod leak;
 mod ledger;
+mod network;
 mod proc_file;
 mod registry;
 mod require;
@@ -37,6 +39,7 @@ mod temp_root;
 pub use binaries::{init_bin, podrun_bin};
 pub use image::{BUSYBOX_REFERENCE, busybox_config, busybox_image, busybox_image_named, busybox_layer};
 pub use leak::LeakCheck;
+pub use network::{links, own_network};
 pub use proc_file::cgroup2_mount;
 pub use registry::{Answered, REGISTRY_PASSWORD, REGISTRY_USER, Registry, Reply};
 pub use require::{Requirement, Skipped, is_missing};

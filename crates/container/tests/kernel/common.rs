@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use podrun_plan::model::{
-    CgroupPlan, ContainerSetup, MountPlan, MountSource, NamespacePlan, Owner, SandboxPlan, SecurityPlan,
-    VolumePlan, VolumeSourcePlan,
+    CgroupPlan, ContainerSetup, MountPlan, MountSource, NamespacePlan, NetworkPlan, Owner, SandboxPlan,
+    SecurityPlan, VolumePlan, VolumeSourcePlan,
 };
 use podrun_sandbox::protocol::{Exited, StartFailed, Started};
 use podrun_sandbox::{InitEvent, InitProgram, Sandbox};
@@ -91,6 +91,8 @@ impl Pod {
             },
             volumes: Vec::new(),
             files: Vec::new(),
+            network: NetworkPlan::default(),
+            notices: Vec::new(),
             shm_size: Some(1 << 20),
         };
         let cgroup_mount = cgroup2_mount().expect("required by the test");

@@ -101,7 +101,7 @@ fn files_are_mounted_over_what_the_image_has_or_lacks() {
     let path = |name: &str| pod.plan.data_dir.join("files").join(name);
     for (name, content) in [("hosts", "127.0.0.1 localhost\n"), ("resolv.conf", "nameserver 192.0.2.1\n")] {
         let target = format!("/etc/{name}");
-        pod.plan.files.push(FilePlan { target, path: path(name), content: Some(content.to_owned()) });
+        pod.plan.files.push(FilePlan { target, path: path(name), content: content.to_owned() });
     }
     let mut pod = pod.created();
     let mut setup = pod.shell("c", "cat /etc/hosts /etc/resolv.conf /run/resolv.conf; echo mine >> /etc/hosts; echo last > /dev/termination-log");

@@ -1,5 +1,6 @@
 //! Actions of the state machine, carried out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use podrun_plan::complete;
 use podrun_plan::facts::ImageFacts;
 use podrun_plan::model::ContainerSetup;
 use podrun_sandbox::{Sandbox, SandboxError, volumes};
-use podrun_spec::env::{Addresses, NodeFacts, assemble_env};
+use podrun_spec::env::{NodeFacts, assemble_env};
 use podrun_spec::model::ContainerKind;
 
 use super::images::NoImage;
-use super::{Connection, Done, Supervisor};
+use super::{Connection, Done, Supervisor, network};
 use crate::error::chain;
 
 /// How long the removal of something that resists waits for its next try, at first and at the longest.
@@ -66,14 +67,22 @@ impl Supervisor {
                 .and_then(|()| Sandbox::create(plan, &self.init, mount)),
             created => created,
         };
-        let created = created.map_err(|error| chain(&error)).and_then(|sandbox| self.connect(sandbox));
-        let input = match created {
-            Ok(()) => Input::SandboxReady { pod_ips: Vec::new() },
-            Err(message) => {
-                Input::SandboxFailed { message: format!("Failed to create pod sandbox: {message}") }
+        let ready = created.map_err(|error| chain(&error)).and_then(|sandbox| {
+            let addresses = self.attach(&sandbox).map_err(|message| self.give_up(message))?;
+            self.connect(sandbox).map(|()| addresses)
+        });
+        self.inputs.push_back(sandbox_input(ready));
+    }
+
+    /// Ends a sandbox that has no network. It is made anew with the next attempt.
+    fn give_up(&self, message: String) -> String {
+        match podrun_sandbox::stop(&self.plan.sandbox, &self.host.cgroup.mount) {
+            Ok(()) => message,
+            Err(errors) => {
+                let undo: Vec<_> = errors.iter().map(|error| chain(error)).collect();
+                format!("{message} (and taking it back: {})", undo.join("; "))
             }
-        };
-        self.inputs.push_back(input);
+        }
     }
 
     /// Registers the sandbox's fds with the runtime and keeps it.
@@ -112,6 +121,7 @@ impl Supervisor {
             }
         };
         let sandbox = self.sandbox.as_ref().ok_or(Unstartable::InitGone)?;
+        self.renew_hosts().map_err(|error| Unstartable::config(format!("write /etc/hosts: {error}")))?;
         sandbox.start(&setup, prepared).map_err(|error| match error {
             SandboxError::InitGone { .. } => Unstartable::InitGone,
             error => Unstartable::create(chain(&error)),
@@ -142,9 +152,8 @@ impl Supervisor {
     ) -> std::result::Result<ContainerSetup, Unstartable> {
         let plan = self.plan.container(name).ok_or_else(|| no_such_container(name))?;
         let (_, container) = self.pod.spec.container(name).ok_or_else(|| no_such_container(name))?;
-        // No field of a Pod that asks for addresses gets past the support table yet.
-        let addresses = Addresses::default();
-        let env = assemble_env(&self.pod, container, &self.record.objects, &self.node_facts(), &addresses)
+        let (objects, node) = (&self.record.objects, self.node_facts());
+        let env = assemble_env(&self.pod, container, objects, &node, &self.addresses())
             .map_err(|fault| Unstartable::config(fault.to_string()))?;
         let grace = self.pod.spec.termination_grace_period;
         complete(&self.plan, plan, container, attempt, image, &env, grace).map_err(|fault| {
@@ -192,8 +201,10 @@ impl Supervisor {
         self.hooks.clear();
         let sandbox = self.sandbox.take();
         let (plan, mount) = (self.plan.sandbox.clone(), self.host.cgroup.mount.clone());
+        let run = self.paths.run.clone();
         self.in_background("FailedKillPod", Input::SandboxStopped, move || {
-            podrun_sandbox::stop(&plan, &mount)?;
+            podrun_sandbox::stop(&plan, &mount).map_err(chains)?;
+            network::leave(&run, &plan.uid, &plan.network)?;
             // Init is this process's child unless an earlier supervisor made it; then ECHILD says that somebody else
             // reaps it.
             if let Some(sandbox) = &sandbox {
@@ -205,8 +216,11 @@ impl Supervisor {
 
     fn clean_up(&mut self) {
         let (plan, mount) = (self.plan.sandbox.clone(), self.host.cgroup.mount.clone());
-        let work = move || podrun_sandbox::remove(&plan, &mount);
-        self.in_background("FailedCleanUp", Input::CleanedUp, work);
+        let run = self.paths.run.clone();
+        self.in_background("FailedCleanUp", Input::CleanedUp, move || {
+            podrun_sandbox::remove(&plan, &mount).map_err(chains)?;
+            network::leave(&run, &plan.uid, &plan.network)
+        });
     }
 
     /// Works on a thread until it succeeds: a Pod of which something is left must not be forgotten. What stands in the
@@ -215,7 +229,7 @@ impl Supervisor {
         &self,
         reason: &'static str,
         answer: Input,
-        work: impl Fn() -> std::result::Result<(), Vec<SandboxError>> + Send + Sync + 'static,
+        work: impl Fn() -> std::result::Result<(), Vec<String>> + Send + Sync + 'static,
     ) {
         let (done, work) = (self.done.clone(), Arc::new(work));
         tokio::spawn(async move {
@@ -224,7 +238,7 @@ impl Supervisor {
                 let attempt = Arc::clone(&work);
                 let message = match tokio::task::spawn_blocking(move || attempt()).await {
                     Ok(Ok(())) => break,
-                    Ok(Err(errors)) => errors.iter().map(|e| chain(e)).collect::<Vec<_>>().join("; "),
+                    Ok(Err(errors)) => errors.join("; "),
                     Err(error) => chain(&error),
                 };
                 // The loop is gone only when the process is ending.
@@ -262,6 +276,18 @@ impl Supervisor {
     /// Returns whether a container is an init container.
     pub(super) fn kind(&self, container: &str) -> Option<ContainerKind> {
         self.pod.spec.container(container).map(|(kind, _)| kind)
+    }
+}
+
+fn chains(errors: Vec<SandboxError>) -> Vec<String> {
+    errors.iter().map(|error| chain(error)).collect()
+}
+
+/// Returns what the state machine is told about a sandbox.
+pub(super) fn sandbox_input(ready: std::result::Result<Vec<IpAddr>, String>) -> Input {
+    match ready {
+        Ok(addresses) => Input::SandboxReady { pod_ips: addresses.iter().map(ToString::to_string).collect() },
+        Err(message) => Input::SandboxFailed { message: format!("Failed to create pod sandbox: {message}") },
     }
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::Supervisor;
 use super::lock::SupervisorLock;
 use super::server::Wish;
+use super::{Supervisor, fail, network};
 use crate::engine::release_images;
 use crate::error::Result;
 use crate::protocol::{Message, Request};
@@ -32,6 +32,11 @@ impl Supervisor {
         };
         // Running out of time is the answer for a watcher that does not read.
         let _ = tokio::time::timeout(Duration::from_secs(1), passed_on).await;
+        // Nobody waits for this. Whoever comes after a supervisor that was killed here does it.
+        let plan = &self.plan.sandbox;
+        if let Err(error) = network::settle(&self.paths.run, &plan.uid, &plan.network) {
+            fail(&error);
+        }
         Ok(())
     }
 

@@ -22,6 +22,7 @@ mod images;
 mod journal;
 mod lock;
 mod look_ahead;
+mod network;
 mod probes;
 mod publish;
 mod room;
@@ -32,6 +33,7 @@ mod wishes;
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -225,6 +227,8 @@ struct Supervisor {
     pod: Pod,
     host: HostFacts,
     plan: Plan,
+    /// The machine's own.
+    host_addresses: Vec<IpAddr>,
     init: InitProgram,
     claims: Claims,
     node: Node,
@@ -278,7 +282,8 @@ impl Supervisor {
         let record = records.load(uid)?;
         let record_path = paths.pod_data(uid).join("record.json");
         let pod = record.to_pod(&record_path)?;
-        let host = host.facts(&record.options);
+        let host_addresses = host.addresses().to_vec();
+        let host = host.facts(&record.options)?;
         let plan = make_plan(&without_rejected(&pod), &host)?;
         let boot_id = boot_id()?;
         let saved: Option<Saved> = read_json(&paths.pod_data(uid).join("state.json"))?;
@@ -322,6 +327,7 @@ impl Supervisor {
             pod,
             host,
             plan,
+            host_addresses,
             init: InitProgram::new(init),
             claims: Claims::new(paths),
             node: Node::default(),
@@ -365,6 +371,9 @@ impl Supervisor {
                 limit.object, limit.value, limit.controller, limit.why
             );
             self.warn("Unenforced", message, None);
+        }
+        for notice in self.plan.sandbox.notices.clone() {
+            self.warn(&notice.reason, notice.message, None);
         }
     }
 
@@ -459,7 +468,7 @@ pub(crate) fn without_rejected(pod: &Pod) -> Cow<'_, Pod> {
 
 /// Plans a Pod that exists already: what this host cannot enforce any more is no reason to give up on the rest.
 pub(crate) fn plan_leniently(host: &Host, view: &PodView) -> Result<(Plan, HostFacts)> {
-    let mut host = host.facts(&view.options);
+    let mut host = host.facts(&view.options)?;
     host.unenforced_limits = UnenforcedLimits::Warn;
     Ok((make_plan(&without_rejected(&view.pod), &host)?, host))
 }
@@ -467,5 +476,8 @@ pub(crate) fn plan_leniently(host: &Host, view: &PodView) -> Result<(Plan, HostF
 /// Removes whatever a Pod may have left in the kernel. Its names are all that is needed.
 pub(crate) fn remove_kernel_objects(host: &Host, view: &PodView) -> Result<()> {
     let (plan, host) = plan_leniently(host, view)?;
-    podrun_sandbox::remove(&plan.sandbox, &host.cgroup.mount).map_err(Error::Remove)
+    podrun_sandbox::remove(&plan.sandbox, &host.cgroup.mount).map_err(Error::Remove)?;
+    let (uid, plan) = (&plan.sandbox.uid, &plan.sandbox.network);
+    network::leave(&host.run_dir, uid, plan).map_err(|errors| Error::Leave { errors })?;
+    network::settle(&host.run_dir, uid, plan).map_err(Error::Network)
 }

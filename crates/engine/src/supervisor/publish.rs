@@ -17,7 +17,11 @@ impl Supervisor {
 
     /// Tells watchers of a new status; the file follows in [`Self::save`].
     pub(super) fn publish(&mut self) {
-        let status = self.machine.status();
+        let mut status = self.machine.status();
+        // A rejected Pod has no conditions, and is not on this host in any sense.
+        if !status.conditions.is_empty() {
+            status.host_ips = self.host_addresses.iter().map(ToString::to_string).collect();
+        }
         if status == self.published.status && !self.dirty {
             return;
         }

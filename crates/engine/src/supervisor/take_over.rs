@@ -9,6 +9,7 @@ use podrun_sandbox::{InitEvent, Sandbox};
 use podrun_spec::status::UserStatus;
 
 use super::async_fd::readable;
+use super::carry_out::sandbox_input;
 use super::{Connection, Done, SandboxInput, Supervisor};
 use crate::clock;
 use crate::error::chain;
@@ -42,10 +43,20 @@ impl Supervisor {
             let done = match &action {
                 Action::Start { container, attempt } => known.contains(&self.id(container, *attempt)),
                 // The sandbox was made before the answer was written down.
-                Action::CreateSandbox if self.sandbox.is_some() => {
-                    self.inputs.push_back(Input::SandboxReady { pod_ips: Vec::new() });
-                    true
-                }
+                Action::CreateSandbox => match &self.sandbox {
+                    // Its network may be half made.
+                    Some(sandbox) => match self.attach(sandbox) {
+                        Ok(addresses) => {
+                            self.inputs.push_back(sandbox_input(Ok(addresses)));
+                            true
+                        }
+                        Err(message) => {
+                            Self::complain(message);
+                            false
+                        }
+                    },
+                    None => false,
+                },
                 _ => false,
             };
             if !done {

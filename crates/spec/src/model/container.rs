@@ -1,5 +1,7 @@
 //! One container as it was meant.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerLife, ContainerSecurity, EnvFrom, EnvVar, Resources, RestartPolicy};
@@ -88,7 +90,8 @@ pub struct ContainerPort {
 }
 
 /// Transport protocol of a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -96,6 +99,16 @@ pub enum Protocol {
     Udp,
     /// SCTP.
     Sctp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        })
+    }
 }
 
 /// `volumeMounts[]`.

@@ -127,7 +127,7 @@ pub enum RestartPolicy {
 }
 
 /// An entry of `spec.hostAliases`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostAlias {
     /// The address.
     pub ip: String,

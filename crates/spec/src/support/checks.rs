@@ -45,10 +45,6 @@ pub(super) fn annotations(_: &Facts, value: &Json) -> Refusals {
     })
 }
 
-pub(super) fn dns_policy(_: &Facts, value: &Json) -> Refusals {
-    if landing::DNS { Vec::new() } else { except(value, &["None"]) }
-}
-
 pub(super) fn host_users(_: &Facts, value: &Json) -> Refusals {
     only_if(value.as_bool() != Some(false), || "value false".to_owned())
 }
@@ -78,31 +74,11 @@ pub(super) fn empty_dir(_: &Facts, value: &Json) -> Refusals {
     only_if(!soft, || "sizeLimit without medium Memory".to_owned())
 }
 
-pub(super) fn host_port(facts: &Facts, value: &Json) -> Refusals {
-    only_if(landing::HOST_PORTS || facts.host_network || value.as_i64() == Some(0), || {
-        "without hostNetwork".to_owned()
-    })
-}
-
 /// An API server takes any text, which nothing could listen on.
 pub(super) fn host_ip(facts: &Facts, value: &Json) -> Refusals {
     let address = text(value);
-    if facts.host_network || address.is_empty() {
-        return Vec::new();
-    }
-    only_if(address.parse::<IpAddr>().is_ok(), || format!("value {address:?}"))
-        .into_iter()
-        .chain(only_if(landing::HOST_PORTS, || "without hostNetwork".to_owned()))
-        .collect()
-}
-
-pub(super) fn field_path(_: &Facts, value: &Json) -> Refusals {
-    let refused: &[&str] = if landing::ADDRESSES {
-        &[]
-    } else {
-        &["status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"]
-    };
-    except(value, refused)
+    let says_nothing = facts.host_network || address.is_empty();
+    only_if(says_nothing || address.parse::<IpAddr>().is_ok(), || format!("value {address:?}"))
 }
 
 pub(super) fn limits(_: &Facts, value: &Json) -> Refusals {

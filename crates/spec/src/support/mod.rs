@@ -64,17 +64,6 @@ const fn only(
     Row { owner, field, verdict: Verdict::Honoured, note, check: Some(check) }
 }
 
-/// Honoured once it is carried out, refused until then.
-const fn once(
-    landed: bool,
-    owner: &'static str,
-    field: &'static str,
-    honoured: &'static str,
-    refused: &'static str,
-) -> Row {
-    if landed { yes(owner, field, honoured) } else { no(owner, field, refused) }
-}
-
 /// Honoured as a whole once it is carried out, with some values only until then.
 const fn once_only(
     landed: bool,

@@ -5,7 +5,7 @@
 
 use super::checks;
 use super::landing;
-use super::{Row, na, no, once, once_only, only, yes};
+use super::{Row, na, no, once_only, only, yes};
 
 /// The table, by type and field in the order of SUPPORT.md.
 pub(crate) const TABLE: &[Row] = &[
@@ -42,19 +42,16 @@ pub(crate) const TABLE: &[Row] = &[
     yes("PodSpec", "affinity", ""),
     na("PodSpec", "automountServiceAccountToken", "no API server makes tokens; none is mounted"),
     yes("PodSpec", "containers", ""),
-    once(landing::DNS, "PodSpec", "dnsConfig", "", "a Pod's own resolver settings are not written yet"),
-    once_only(
-        landing::DNS,
+    yes("PodSpec", "dnsConfig", ""),
+    yes(
         "PodSpec",
         "dnsPolicy",
-        "there is no cluster DNS: every policy but `None` means the machine's resolvers",
-        "there is no cluster DNS: with hostNetwork every policy means the machine's resolvers, without it the Pod has loopback only and /etc/resolv.conf is empty; `None` is refused",
-        checks::dns_policy,
+        "the cluster's DNS is what `--cluster-dns` names; without it every policy but `None` means the machine's resolvers",
     ),
     na("PodSpec", "enableServiceLinks", "there are no services"),
     no("PodSpec", "ephemeralContainers", "containers cannot be added to a running Pod"),
     no("PodSpec", "evictionResponders", "nothing here evicts Pods by asking others"),
-    once(landing::HOST_ALIASES, "PodSpec", "hostAliases", "", "entries of /etc/hosts are not written yet"),
+    yes("PodSpec", "hostAliases", ""),
     yes("PodSpec", "hostIPC", ""),
     yes("PodSpec", "hostNetwork", "the machine's network and host name"),
     yes("PodSpec", "hostPID", ""),
@@ -190,21 +187,11 @@ pub(crate) const TABLE: &[Row] = &[
         "containerPort",
         "information, as in Kubernetes: any port that is listened on can be reached",
     ),
-    once_only(
-        landing::HOST_PORTS,
-        "ContainerPort",
-        "hostIP",
-        "an address of the machine; says nothing with `hostNetwork`",
-        "with `hostNetwork` only, where it says nothing",
-        checks::host_ip,
-    ),
-    once_only(
-        landing::HOST_PORTS,
+    only("ContainerPort", "hostIP", "an IP address; with `hostNetwork` it says nothing", checks::host_ip),
+    yes(
         "ContainerPort",
         "hostPort",
-        "",
-        "with `hostNetwork` only; ports of the machine are not forwarded yet",
-        checks::host_port,
+        "of regular containers; works from the machine itself too, but not by `::1`; with `hostNetwork` it keeps the port from others",
     ),
     yes("ContainerPort", "name", ""),
     yes("ContainerPort", "protocol", ""),
@@ -271,14 +258,7 @@ pub(crate) const TABLE: &[Row] = &[
     yes("SecretKeySelector", "name", ""),
     yes("SecretKeySelector", "optional", ""),
     yes("ObjectFieldSelector", "apiVersion", "`v1`"),
-    once_only(
-        landing::ADDRESSES,
-        "ObjectFieldSelector",
-        "fieldPath",
-        "",
-        "`metadata.*`, `spec.nodeName` and `spec.serviceAccountName`; `status.*` is refused",
-        checks::field_path,
-    ),
+    yes("ObjectFieldSelector", "fieldPath", ""),
     yes("ResourceFieldSelector", "containerName", ""),
     yes("ResourceFieldSelector", "divisor", ""),
     yes("ResourceFieldSelector", "resource", ""),

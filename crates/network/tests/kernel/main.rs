@@ -1,0 +1,8 @@
+//! What the kernel makes of Pods' networks, in network namespaces of each test's own.
+
+mod collect;
+mod machine;
+mod pods;
+mod ports;
+mod spoofing;
+mod verify;
