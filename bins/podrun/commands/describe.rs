@@ -8,6 +8,8 @@ use podrun_spec::model::{Container, EnvSource, Medium, VolumeSource};
 use podrun_spec::status::{ContainerState, ContainerStatus, Terminated};
 use podrun_spec::time::Timestamp;
 
+mod probes;
+
 use super::events::{one_line, seen};
 use super::get::summary;
 use crate::cli::{DescribeArgs, Global};
@@ -146,6 +148,7 @@ fn describe_container(sheet: &mut Sheet, container: &Container, status: Option<&
             );
         }
     }
+    probes::probes(container).for_each(|(name, text)| sheet.field(4, name, &text));
     for (name, list) in [("Limits", &container.resources.limits), ("Requests", &container.resources.requests)]
     {
         if !list.is_empty() {
