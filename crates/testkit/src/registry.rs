@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::own_network;
+
 /// How long the server may take to start, to end, or to write down what it has answered.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -38,6 +40,8 @@ pub struct Answered {
 
 /// A running registry; it ends when this is dropped, and what it holds stays in its directory.
 ///
+/// For root it runs in a network of the calling thread's own ([`own_network`]), where its podrun is too.
+///
 /// Use `require!(program("docker-registry"))` first.
 #[derive(Debug)]
 pub struct Registry {
@@ -54,7 +58,7 @@ impl Registry {
     /// # Panics
     /// If it cannot be started.
     pub fn start(dir: &Path) -> Self {
-        Self::with(dir, free_address(), false)
+        Self::with(dir, address_of_our_own(), false)
     }
 
     /// Starts one that serves only [`REGISTRY_USER`] with [`REGISTRY_PASSWORD`].
@@ -62,7 +66,7 @@ impl Registry {
     /// # Panics
     /// If it cannot be started.
     pub fn with_users(dir: &Path) -> Self {
-        Self::with(dir, free_address(), true)
+        Self::with(dir, address_of_our_own(), true)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the real server, to be compared with")]
@@ -294,7 +298,11 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// Returns an address that nobody has just now.
-fn free_address() -> SocketAddr {
+/// Returns an address that nobody has, in a network of our own where we may have one.
+fn address_of_our_own() -> SocketAddr {
+    if nix::unistd::geteuid().is_root() {
+        own_network();
+    }
     let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback interface is up");
     listener.local_addr().expect("it is bound")
 }
