@@ -89,7 +89,7 @@ fn whenever_a_process_is_killed_the_store_is_readable_and_the_next_one_completes
     prepare(dir.path());
     let kills = std::env::var("PODRUN_KILLS").map_or(KILLS, |text| text.parse().expect("a number"));
     // How long each kind of work takes; kills are spread over that and a little more.
-    let took: Vec<Duration> = (0..6)
+    let mut took: Vec<Duration> = (0..6)
         .map(|number| {
             let start = Instant::now();
             assert!(victim(dir.path(), number).wait().expect("wait").success(), "undisturbed");
@@ -106,14 +106,17 @@ fn whenever_a_process_is_killed_the_store_is_readable_and_the_next_one_completes
     let mut killed = 0;
     for round in 0..kills {
         let number = random(12);
-        let whole = took[usize::try_from(number % 6).expect("small")];
+        let whole = &mut took[usize::try_from(number % 6).expect("small")];
         let delay =
             Duration::from_micros(random(u64::try_from(whole.as_micros()).expect("short") * 11 / 10 + 1));
         let mut process = victim(dir.path(), number);
         pause(delay);
         process.kill().expect("kill");
-        killed += u64::from(!process.wait().expect("wait").success());
+        let was_killed = !process.wait().expect("wait").success();
+        killed += u64::from(was_killed);
         let context = format!("round {round}, work {number}, killed after {delay:?} of {whole:?}");
+        // The machine becomes quicker and slower; half of them are to be killed.
+        *whole = whole.mul_f64(if was_killed { 1.1 } else { 0.9 });
 
         let store =
             Store::open(&dir.path().join("store")).unwrap_or_else(|error| panic!("{context}: {error:?}"));
@@ -127,8 +130,7 @@ fn whenever_a_process_is_killed_the_store_is_readable_and_the_next_one_completes
         store.prune(&PruneOptions::default()).unwrap_or_else(|error| panic!("{context}: {error:?}"));
         assert_nothing_else(&store, &context);
     }
-    // Most, unless the machine has become quicker since the work was timed.
-    assert!(killed > kills / 10, "only {killed} of {kills} were killed before they had ended");
+    assert!(killed > kills / 8, "only {killed} of {kills} were killed before they had ended");
 }
 
 /// What is in the store is what its images need.
