@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use podrun_testkit::{BUSYBOX_REFERENCE, LeakCheck, TempRoot, busybox_image, podrun_bin};
+use podrun_testkit::{BUSYBOX_REFERENCE, LeakCheck, TempRoot, busybox_image, own_network, podrun_bin};
 
 use crate::signals::Signals;
 
@@ -24,6 +24,7 @@ pub(crate) struct Scene {
 impl Scene {
     /// Makes the place and takes a busybox image into its store.
     pub(crate) fn new() -> io::Result<Self> {
+        own_network();
         let root = TempRoot::new();
         let volume = root.path().join("v");
         fs::create_dir(&volume)?;

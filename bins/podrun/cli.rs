@@ -88,6 +88,12 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Manage images.
     Image(ImageArgs),
+    /// Set or remove annotations of a Pod; its bandwidth follows at once.
+    Annotate(AnnotateArgs),
+    /// Look at the network of Pods.
+    Net(NetArgs),
+    /// Remove what belongs to no Pod any more.
+    Gc,
     /// Tell what this host can do and cannot.
     Doctor(DoctorArgs),
     /// Print the version.
@@ -485,6 +491,39 @@ pub(crate) enum PlanFormat {
 pub(crate) enum ListFormat {
     /// JSON.
     Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnnotateArgs {
+    /// `pod NAME KEY=VALUE...`; `KEY-` removes one.
+    #[arg(required = true, num_args = 2.., value_name = "pod NAME KEY=VALUE")]
+    pub(crate) what: Vec<String>,
+    /// Give annotations that are there another value.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetArgs {
+    #[command(subcommand)]
+    pub(crate) command: NetCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetCommand {
+    /// Compare the kernel's state with what it should be, field by field.
+    #[command(after_help = "Exit code: 0 where all is as it should be, 1 otherwise.")]
+    Verify {
+        /// Only this Pod; all Pods of the namespace without one.
+        #[arg(value_name = "POD")]
+        pod: Option<String>,
+        /// Send traffic to each Pod and from it for so many seconds each, and compare what goes through with its limits.
+        #[arg(long, num_args = 0..=1, default_missing_value = "3", value_parser = clap::value_parser!(u64).range(1..=60), value_name = "SECONDS")]
+        probe: Option<u64>,
+        /// json, or nothing for text.
+        #[arg(short, long, value_enum, value_name = "FORMAT")]
+        output: Option<ListFormat>,
+    },
 }
 
 #[derive(Debug, Args)]

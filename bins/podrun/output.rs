@@ -122,9 +122,34 @@ pub(crate) fn rfc3339(text: &str) -> Result<Timestamp, String> {
     i64::try_from(time.as_nanosecond()).map(Timestamp).map_err(|_| "out of range".to_owned())
 }
 
+/// Returns a rate in bits per second with three digits: `10.0 Mbit/s`.
+pub(crate) fn bits(mut rate: f64) -> String {
+    for unit in ["bit/s", "kbit/s", "Mbit/s", "Gbit/s"] {
+        if rate < 999.5 {
+            let digits = if rate < 9.995 { 2 } else { usize::from(rate < 99.95) };
+            return format!("{rate:.digits$} {unit}");
+        }
+        rate /= 1000.0;
+    }
+    format!("{rate:.2} Tbit/s")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_have_three_digits() {
+        for (rate, text) in [
+            (0.0, "0.00 bit/s"),
+            (1_000.0, "1.00 kbit/s"),
+            (12_345_678.0, "12.3 Mbit/s"),
+            (999_900_000.0, "1.00 Gbit/s"),
+            (2.5e15, "2500.00 Tbit/s"),
+        ] {
+            assert_eq!(bits(rate), text);
+        }
+    }
 
     #[test]
     fn control_characters_have_no_power() {

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use anstream::print;
-use podrun_engine::{CgroupReadBack, PodView};
+use podrun_engine::{CgroupReadBack, NetworkView, PodView};
+use podrun_plan::model::RatePlan;
 use podrun_spec::model::{Container, EnvSource, Medium, VolumeSource};
 use podrun_spec::status::{ContainerState, ContainerStatus, Terminated};
 use podrun_spec::time::Timestamp;
@@ -15,7 +16,7 @@ use super::get::summary;
 use crate::cli::{DescribeArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
-use crate::output::{harmless, now, table};
+use crate::output::{bits, harmless, now, table};
 use crate::report::CommandResult;
 
 pub(crate) fn run(global: &Global, args: &DescribeArgs) -> CommandResult {
@@ -32,7 +33,8 @@ pub(crate) fn run(global: &Global, args: &DescribeArgs) -> CommandResult {
             print!("\n\n");
         }
         let cgroup = engine.cgroup_values(view);
-        print!("{}", describe(view, &cgroup, now()));
+        let network = engine.network_view(view);
+        print!("{}", describe(view, &cgroup, &network, now()));
     }
     Ok(Code::Ok)
 }
@@ -66,7 +68,7 @@ impl Sheet {
     }
 }
 
-fn describe(view: &PodView, cgroup: &[CgroupReadBack], now: Timestamp) -> String {
+fn describe(view: &PodView, cgroup: &[CgroupReadBack], network: &NetworkView, now: Timestamp) -> String {
     let mut sheet = Sheet(String::new());
     let (meta, spec, status) = (&view.pod.meta, &view.pod.spec, &view.published.status);
     sheet.field(0, "Name", &meta.name);
@@ -88,6 +90,10 @@ fn describe(view: &PodView, cgroup: &[CgroupReadBack], now: Timestamp) -> String
         }
     }
     sheet.field(0, "IP", status.pod_ips.first().map_or("<none>", String::as_str));
+    if !status.pod_ips.is_empty() {
+        sheet.line("IPs:");
+        status.pod_ips.iter().for_each(|ip| sheet.field(2, "IP", ip));
+    }
     sheet.field(0, "QoS Class", &format!("{:?}", status.qos_class));
     sheet.field(0, "Restart Policy", &format!("{:?}", spec.restart_policy));
     for (title, containers, statuses) in [
@@ -103,6 +109,7 @@ fn describe(view: &PodView, cgroup: &[CgroupReadBack], now: Timestamp) -> String
     }
     describe_conditions(&mut sheet, view);
     describe_volumes(&mut sheet, view);
+    describe_network(&mut sheet, network);
     if !cgroup.is_empty() {
         sheet.line("Cgroup:");
         for CgroupReadBack { path, values } in cgroup {
@@ -112,6 +119,46 @@ fn describe(view: &PodView, cgroup: &[CgroupReadBack], now: Timestamp) -> String
     }
     describe_events(&mut sheet, view, now);
     trimmed(&sheet.0)
+}
+
+/// Tells what of the machine leads to the Pod, and what went through its link, seen from the Pod.
+fn describe_network(sheet: &mut Sheet, network: &NetworkView) {
+    if network.ports.is_empty() && network.state.is_none() {
+        return;
+    }
+    sheet.line("Network:");
+    if !network.ports.is_empty() {
+        let ports: Vec<String> =
+            network.ports.iter().map(|port| format!("{port} -> {}", port.container_port)).collect();
+        sheet.field(2, "Host Ports", &ports.join(", "));
+    }
+    let Some(state) = &network.state else { return };
+    let rate = |plan: Option<RatePlan>| {
+        #[expect(clippy::cast_precision_loss, reason = "a rate is told in three digits")]
+        plan.map(|rate| format!(", limit {}", bits(rate.bits_per_second as f64))).unwrap_or_default()
+    };
+    let bandwidth = network.bandwidth.as_ref();
+    for (name, direction, plan) in [
+        ("Ingress", &state.ingress, bandwidth.and_then(|plan| plan.ingress)),
+        ("Egress", &state.egress, bandwidth.and_then(|plan| plan.egress)),
+    ] {
+        let mut text = format!("{} bytes, {} packets{}", direction.bytes, direction.packets, rate(plan));
+        match &direction.shaped {
+            Some(shaped) => {
+                // Cannot fail.
+                let _ = write!(
+                    text,
+                    ": {} bytes passed, {} drops, {} overlimits, {} bytes of backlog",
+                    shaped.bytes, shaped.drops, shaped.overlimits, shaped.backlog
+                );
+            }
+            None => {
+                // Cannot fail.
+                let _ = write!(text, ", {} drops", direction.drops);
+            }
+        }
+        sheet.field(2, name, &text);
+    }
 }
 
 fn describe_container(sheet: &mut Sheet, container: &Container, status: Option<&ContainerStatus>) {

@@ -55,6 +55,7 @@ pub(crate) fn run(global: &Global, args: &DoctorArgs) -> CommandResult {
     findings.extend(["net", "ipc", "uts", "pid", "mnt", "cgroup"].map(namespace));
     findings.extend(cgroups());
     findings.push(seccomp());
+    findings.extend(network());
     findings.push(state(&engine));
     if args.output.is_some() {
         let list: Vec<_> = findings
@@ -174,6 +175,28 @@ fn seccomp() -> Finding {
         Ok(true) => Finding::new("seccomp", Verdict::Ok, "RuntimeDefault is on unless a Pod says Unconfined"),
         _ => Finding::new("seccomp", Verdict::Broken, "the kernel has no seccomp filters"),
     }
+}
+
+/// Tries the bridge out, and looks for what would keep Pods from the world.
+fn network() -> Vec<Finding> {
+    let mut findings = vec![match podrun_engine::try_out_network() {
+        Ok(()) => Finding::new("pod network", Verdict::Ok, "bridge, veth and nftables work"),
+        Err(error) => {
+            let detail = format!("{}; Pods need --network=none or hostNetwork", chain(&error));
+            Finding::new("pod network", Verdict::Limited, detail)
+        }
+    }];
+    match podrun_engine::forward_policies() {
+        Ok(chains) if chains.is_empty() => {}
+        Ok(chains) => findings.push(Finding::new(
+            "forwarding",
+            Verdict::Limited,
+            format!("dropped by nftables chain {}: Pods reach nothing but the machine", chains.join(", ")),
+        )),
+        // Said above, in other words.
+        Err(_) => {}
+    }
+    findings
 }
 
 fn state(engine: &Engine) -> Finding {

@@ -1,5 +1,6 @@
 //! One file for each verb.
 
+pub(crate) mod annotate;
 pub(crate) mod completion;
 pub(crate) mod condition;
 pub(crate) mod delete;
@@ -7,9 +8,11 @@ pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod gc;
 pub(crate) mod get;
 pub(crate) mod image;
 pub(crate) mod logs;
+pub(crate) mod net;
 pub(crate) mod plan;
 pub(crate) mod replay;
 pub(crate) mod run;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use podrun_testkit::{LeakCheck, Requirement, busybox_image_named, cgroup2_mount};
+use podrun_testkit::{LeakCheck, Requirement, busybox_image_named, cgroup2_mount, own_network};
 
 use crate::debian;
 use crate::process::{self, Context as _, Failure, Result, Watched, cargo, command};
@@ -81,6 +81,8 @@ impl Demo {
             return Err(Failure::usage(format!("the demo needs root: {why}; try --vm")));
         }
         fs::create_dir_all(&self.root).context(self.root.display())?;
+        // A demonstration leaves the machine's network alone.
+        own_network();
         let leaks = LeakCheck::start();
         let played = self.load_run_and_delete();
         title("left behind")?;

@@ -11,7 +11,7 @@ use crate::workspace::{Package, Workspace};
 /// ```text
 /// bins > engine > {sandbox, container, network, image, probes, lifecycle} > plan > spec
 /// container > sandbox   sandbox | container | probes | engine > namespaces, cgroups   plan > cgroups
-/// network > netlink
+/// network > netlink, tc
 /// ```
 const ARROWS: &[(&str, &[&str])] = &[
     ("podrun-spec", &[]),
@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "podrun-container",
         &["podrun-sandbox", "podrun-plan", "podrun-spec", "podrun-namespaces", "podrun-cgroups"],
     ),
-    ("podrun-network", &["podrun-plan", "podrun-spec", "podrun-netlink"]),
+    ("podrun-network", &["podrun-plan", "podrun-spec", "podrun-netlink", "podrun-tc"]),
     (
         "podrun-engine",
         &[

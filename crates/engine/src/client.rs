@@ -1,5 +1,6 @@
 //! Talking to a Pod's supervisor, without a runtime of one's own.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -70,6 +71,15 @@ impl Client {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         let (kind, reason, message) = (kind.to_owned(), owned(reason), owned(message));
         self.send(&Request::SetCondition { kind, status, reason, message })?;
+        self.await_ok()
+    }
+
+    /// Sets annotations, or removes them, and waits until that is recorded and done.
+    ///
+    /// # Errors
+    /// EPIPE and the like where the supervisor is gone, [`Error::Refused`] for what cannot be meant or done.
+    pub(crate) fn annotate(&mut self, changes: &BTreeMap<String, Option<String>>) -> Result<()> {
+        self.send(&Request::Annotate { changes: changes.clone() })?;
         self.await_ok()
     }
 

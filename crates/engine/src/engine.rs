@@ -163,6 +163,10 @@ impl Engine {
         PodChanges::new(&self.paths.supervisor(""), &self.records.names())
     }
 
+    pub(crate) fn records(&self) -> &Records {
+        &self.records
+    }
+
     pub(crate) fn host(&self) -> Result<&Host> {
         match self.host.get() {
             Some(host) => Ok(host),

@@ -132,6 +132,12 @@ pub enum Error {
         /// Why.
         source: podrun_sandbox::SandboxError,
     },
+    /// The network namespace of a Pod could not be opened.
+    #[error("open the network namespace of the pod")]
+    Namespace {
+        /// Why.
+        source: podrun_namespaces::Error,
+    },
     /// A Pod could not be taken out of the network.
     #[error("take the pod out of the network: {}", errors.join("; "))]
     Leave {

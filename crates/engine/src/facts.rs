@@ -52,6 +52,11 @@ impl Host {
         Ok(Self { facts, has_pids, addresses: podrun_network::host_addresses()? })
     }
 
+    /// Returns where cgroup v2 is mounted.
+    pub(crate) fn cgroup_mount(&self) -> &Path {
+        &self.facts.cgroup.mount
+    }
+
     /// Returns the addresses by which this machine is known.
     pub(crate) fn addresses(&self) -> &[IpAddr] {
         &self.addresses

@@ -23,12 +23,14 @@ mod changes;
 mod claims;
 mod client;
 mod clock;
+mod collect;
 mod config;
 mod engine;
 mod error;
 mod events;
 mod facts;
 mod launch;
+mod network;
 mod node;
 mod paths;
 mod protocol;
@@ -42,8 +44,12 @@ pub use config::{Config, NodeConfig};
 pub use engine::{CgroupReadBack, Engine, Launcher, PodFault, Pods, lease_of};
 pub use error::{Error, Result, chain};
 pub use events::EventRecord;
+pub use network::NetworkView;
 pub use paths::Paths;
 pub use podrun_lifecycle::EventKind;
+pub use podrun_network::{
+    Collected, Difference, Measured, PodState, Throughput, forward_policies, try_out as try_out_network,
+};
 pub use podrun_sandbox::protocol::{ExitStatus, Failure, Stage, TerminalSize};
 pub use podrun_sandbox::{Exec, ExecEvent, Stdio};
 pub use protocol::Message;

@@ -1,5 +1,6 @@
 //! What is said on a supervisor's socket: one JSON document per line.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -37,6 +38,11 @@ pub(crate) enum Request {
         reason: Option<String>,
         /// The reason in words.
         message: Option<String>,
+    },
+    /// Answered by `Ok` once the annotations are recorded and what follows from them is done.
+    Annotate {
+        /// Keys with their new values; none removes one.
+        changes: BTreeMap<String, Option<String>>,
     },
     /// The answer of a watcher to [`Message::Ended`]: it has read what it wants. Not answered itself.
     Drained,

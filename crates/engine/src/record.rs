@@ -3,7 +3,7 @@
 //! ```text
 //! <data>/names/<namespace>_<name>      the UID that has the name
 //! <data>/claims/<uid>                  what an admitted Pod holds of the node
-//! <data>/pods/<uid>/record.json        what was asked for; written once, before anything is made
+//! <data>/pods/<uid>/record.json        what was asked for; written before anything is made, and again for annotations
 //! <data>/pods/<uid>/status.json        status, events and deletion as last published
 //! <data>/pods/<uid>/state.json         the state machine, for a supervisor that takes over
 //! <data>/pods/<uid>/journal*.jsonl     what the state machine was told and what it decided, for a replay
@@ -148,6 +148,14 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Returns the record with other annotations, or what is wrong with them.
+    pub(crate) fn annotated(
+        &self,
+        changes: &BTreeMap<String, Option<String>>,
+    ) -> std::result::Result<Self, Vec<String>> {
+        Ok(Self { pod: self.pod.with_annotations(changes)?, ..self.clone() })
+    }
+
     /// Returns the Pod as it was meant, with its UID. `path` is for the error.
     pub(crate) fn to_pod(&self, path: &Path) -> Result<Pod> {
         let (mut pod, _) =
@@ -235,6 +243,11 @@ impl Records {
         write_json(&dir.join("record.json"), &record, false)?;
         drop(lock);
         Ok(record)
+    }
+
+    /// Writes another record of a Pod that has one. Only the Pod's supervisor may, or whoever has its lock.
+    pub(crate) fn replace(&self, record: &Record) -> Result<()> {
+        write_json(&self.paths.pod_data(&record.uid).join("record.json"), record, true)
     }
 
     /// Waits until the record and the name of a Pod are on the disk.

@@ -31,6 +31,12 @@ impl Difference {
     }
 }
 
+impl From<podrun_tc::Difference> for Difference {
+    fn from(found: podrun_tc::Difference) -> Self {
+        Self { what: format!("{}: {}", found.place, found.field), wanted: found.wanted, found: found.found }
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} expected, found {}", self.what, self.wanted, self.found)

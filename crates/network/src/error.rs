@@ -83,6 +83,15 @@ pub enum Error {
         /// What could not be taken back.
         undo: Vec<Error>,
     },
+    /// A network namespace could not be made.
+    #[error("make a network namespace")]
+    Unshare(#[source] io::Error),
+    /// Traffic could not be sent to be measured.
+    #[error("measure what goes through the link of the pod")]
+    Measure(#[source] io::Error),
+    /// Traffic could not be shaped, or what shapes it not be read.
+    #[error("shape traffic")]
+    Shaping(#[from] podrun_tc::Error),
     /// The kernel refused, or did not answer.
     #[error(transparent)]
     Netlink(#[from] podrun_netlink::Error),

@@ -11,11 +11,11 @@
 //! - [`Leases`] say who has which address and which port of the machine. They outlive a supervisor, not a boot.
 //! - [`Network::verify_node`] and [`Network::verify_pod`] compare the kernel's state with what it should be.
 //! - [`Network::collect`] removes what belongs to no Pod any more.
+//! - [`Network::shape`] changes what a Pod may send and receive while it runs; [`Network::measure`] sees whether it is so.
 //!
 //! All is done in the network namespace of the calling thread; a Pod's own is given as a descriptor.
 //!
-//! What it does not do: it forms no `/etc/hosts` and no `/etc/resolv.conf`, which are part of the plan, and it does not
-//! shape traffic.
+//! What it does not do: it forms no `/etc/hosts` and no `/etc/resolv.conf`, which are part of the plan.
 //!
 //! ```no_run
 //! use std::fs::File;
@@ -35,23 +35,30 @@
 
 #![forbid(unsafe_code)]
 
+mod bandwidth;
 mod collect;
 mod conntrack;
 mod difference;
 mod error;
 mod lease;
 mod mac;
+mod measure;
 mod nft;
 mod node;
 mod pod;
+mod state;
 mod subnet;
 mod sysctl;
+mod trial;
 mod verify;
 
 pub use collect::Collected;
 pub use difference::Difference;
 pub use error::{Error, Result};
 pub use lease::{Lease, Leases, NodeLock, PortLease};
+pub use measure::{Measured, Throughput};
 pub use node::{Network, host_addresses};
 pub use pod::Wanted;
+pub use state::{Direction, PodState, Shaped};
 pub use subnet::Subnets;
+pub use trial::{forward_policies, try_out};

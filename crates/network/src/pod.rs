@@ -86,6 +86,10 @@ impl Network {
             // host port has to leave by the port that it came by.
             host.change_link(index, &LinkChange::new().port(PortOptions::new().hairpin(true)))?;
         }
+        // Before the Pod's end can send anything.
+        if let Some(bandwidth) = &wanted.plan.bandwidth {
+            self.shape_with(&mut host, wanted.uid, Some(bandwidth))?;
+        }
         configure(netns, &wanted.plan.interface, &node, &addresses)?;
 
         // Ports are opened last: nobody is led to a Pod that cannot answer.
@@ -120,6 +124,8 @@ impl Network {
     /// Takes a Pod out of the tables.
     fn close(&self, uid: &str) -> Result<()> {
         let Some(address) = self.leases.address_of(uid)? else { return Ok(()) };
+        // Unlike the link it does not go with the Pod's namespace.
+        self.remove_own(&mut Rtnetlink::open()?, &self.link_names(uid).shaper, uid)?;
         let Some(subnets) = self.subnets()? else { return Ok(()) };
         let mine = self.leases.ports()?.into_iter().filter(|lease| lease.uid == uid);
         let mine: Vec<PortMapping> = mine.map(|lease| lease.port).collect();
@@ -148,12 +154,16 @@ impl Network {
     pub fn remove_link(&self, uid: &str) -> Result<()> {
         let names = self.link_names(uid);
         let mut route = Rtnetlink::open()?;
-        for name in [&names.host, &names.shaper] {
-            let link = route.find_link(name.as_str())?;
-            // Somebody else's link of that name is none of our affair.
-            if link.is_some_and(|link| link.alias.is_none_or(|alias| alias == names.alias)) {
-                route.delete_link(name.as_str())?;
-            }
+        self.remove_own(&mut route, &names.host, uid)?;
+        self.remove_own(&mut route, &names.shaper, uid)
+    }
+
+    /// Deletes a link by its name. Somebody else's of that name is none of our affair.
+    fn remove_own(&self, route: &mut Rtnetlink, name: &str, uid: &str) -> Result<()> {
+        let alias = self.link_names(uid).alias;
+        let link = route.find_link(name)?;
+        if link.is_some_and(|link| link.alias.is_none_or(|there| there == alias)) {
+            route.delete_link(name)?;
         }
         Ok(())
     }

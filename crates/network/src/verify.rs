@@ -48,6 +48,8 @@ impl Network {
         let bridge = self.find_bridge(&mut route)?;
         let mtu = self.mtu()?;
         self.verify_host_link(&mut route, &wanted, bridge.as_ref(), mtu, &mut differences)?;
+        let shaper = self.shaper(wanted.uid, wanted.plan.bandwidth.as_ref());
+        differences.extend(shaper.verify(&mut route)?.into_iter().map(Difference::from));
         let mut pod = Rtnetlink::open_in(netns)?;
         verify_inside(&mut pod, &wanted.plan.interface, mtu, &subnets, &addresses, &mut differences)?;
 

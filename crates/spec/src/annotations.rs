@@ -30,9 +30,12 @@ const OWN: &str = "podrun.io/";
 /// Everything below it.
 const KNOWN: &[&str] = &[INGRESS_BURST, EGRESS_BURST, UNSHAPED, MODE, PROBE_PERIOD];
 
-/// Returns true for annotations about bandwidth.
-pub(crate) fn is_about_bandwidth(key: &str) -> bool {
-    matches!(key, INGRESS | EGRESS | INGRESS_BURST | EGRESS_BURST | UNSHAPED | MODE)
+/// Returns true for what is read when a Pod is created, and never again.
+pub(crate) fn is_fixed(key: &str) -> bool {
+    key == PROBE_PERIOD
+        || key.starts_with("container.apparmor.security.beta.kubernetes.io/")
+        || key.starts_with("container.seccomp.security.alpha.kubernetes.io/")
+        || key == "seccomp.security.alpha.kubernetes.io/pod"
 }
 
 /// A value that cannot be meant.

@@ -142,8 +142,6 @@ fn assert_refused(text: &str, path: &str) {
     assert!(faults.iter().any(refused), "{text}{faults:#?}");
 }
 
-// What `support/landing.rs` lists: each of these tests goes when its constant is set.
-
 #[test]
 fn a_host_port_is_at_an_address() {
     let ports = |address: &str| {
@@ -154,9 +152,25 @@ fn a_host_port_is_at_an_address() {
 }
 
 #[test]
-fn bandwidth_is_refused_until_pods_are_shaped() {
-    let text = pod("").replace("name: p", "name: p\n  annotations: {kubernetes.io/ingress-bandwidth: 1M}");
-    assert_refused(&text, "metadata.annotations[kubernetes.io/ingress-bandwidth]");
+fn annotations_of_a_pod_that_exists_are_checked_too() {
+    let parsed = podrun_spec::parse("pod.yaml", &pod("")).unwrap();
+    let wire = &parsed.pods[0].wire;
+    let changed = |key: &str, value: Option<&str>| {
+        let changes = [(key.to_owned(), value.map(str::to_owned))].into();
+        wire.with_annotations(&changes).map(|wire| wire.to_json()["metadata"]["annotations"].clone())
+    };
+    let rate = "kubernetes.io/egress-bandwidth";
+    assert_eq!(changed(rate, Some("10M")).unwrap()[rate], "10M");
+    assert!(changed(rate, None).unwrap()[rate].is_null());
+    for (key, value, expected) in [
+        (rate, "1", "resource is unreasonably small (< 1kbit)"),
+        ("no key", "x", "metadata.annotations: Invalid value"),
+        ("podrun.io/egress-brust", "1", "unknown annotation of podrun"),
+        ("podrun.io/probe-period-ms", "100", "is read when the Pod is created"),
+    ] {
+        let faults = changed(key, Some(value)).unwrap_err();
+        assert!(faults.iter().any(|fault| fault.contains(expected)), "{key}: {faults:?}");
+    }
 }
 
 #[test]

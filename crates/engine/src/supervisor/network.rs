@@ -1,5 +1,6 @@
 //! The Pod's place in the network.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ use podrun_plan::model::{Attachment, BridgePlan, NetworkPlan, PortMapping, Sandb
 use podrun_sandbox::Sandbox;
 use podrun_spec::env::Addresses;
 
-use super::Supervisor;
+use super::{Supervisor, make_plan, without_rejected};
 use crate::error::chain;
 
 impl Supervisor {
@@ -70,6 +71,44 @@ impl Supervisor {
             error => chain(error),
         };
         format!("set up the network: {text}")
+    }
+
+    /// Changes annotations, and with them the bandwidth. Nothing has changed if that fails.
+    pub(super) fn annotate(&mut self, changes: &BTreeMap<String, Option<String>>) -> Result<(), String> {
+        let record = self.record.annotated(changes).map_err(|faults| faults.join("; "))?;
+        let path = self.paths.pod_data(&self.pod.meta.uid).join("record.json");
+        let pod = record.to_pod(&path).map_err(|error| chain(&error))?;
+        let plan = make_plan(&without_rejected(&pod), &self.host).map_err(|error| chain(&error))?;
+        // What is written down is done again by a supervisor that takes over.
+        self.records.replace(&record).map_err(|error| chain(&error))?;
+        if let Err(error) = self.shape(&plan.sandbox.network) {
+            let undone = self.records.replace(&self.record).map_err(|error| chain(&error));
+            let again = self.shape(&self.plan.sandbox.network);
+            let undo: Vec<String> = [undone, again].into_iter().filter_map(Result::err).collect();
+            let undo = if undo.is_empty() {
+                String::new()
+            } else {
+                format!(" (and taking it back: {})", undo.join("; "))
+            };
+            return Err(format!("{error}{undo}"));
+        }
+        self.plan.sandbox.network = plan.sandbox.network;
+        self.pod.spec.bandwidth = pod.spec.bandwidth;
+        self.pod.meta.annotations = pod.meta.annotations;
+        self.record = record;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Limits what a Pod that runs sends and receives.
+    pub(super) fn shape(&self, plan: &NetworkPlan) -> Result<(), String> {
+        let Attachment::Bridge(bridge) = &plan.attachment else { return Ok(()) };
+        if self.sandbox.is_none() {
+            return Ok(());
+        }
+        Network::open(&self.paths.run)
+            .and_then(|network| network.shape(&self.pod.meta.uid, bridge.bandwidth.as_ref()))
+            .map_err(|error| chain(&error))
     }
 
     /// Returns the addresses that the environment of a container may name.

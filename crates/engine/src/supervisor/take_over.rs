@@ -39,6 +39,10 @@ impl Supervisor {
         if self.sandbox.is_none() && running {
             self.inputs.push_back(Input::SandboxLost);
         }
+        // Annotations may have been recorded and not carried out.
+        if let Err(message) = self.shape(&self.plan.sandbox.network) {
+            Self::complain(message);
+        }
         for action in outstanding {
             let done = match &action {
                 Action::Start { container, attempt } => known.contains(&self.id(container, *attempt)),

@@ -37,6 +37,7 @@ impl Supervisor {
                 self.inputs.push_back(Input::ConditionSet { kind, status, reason, message });
                 None
             }
+            Request::Annotate { changes } => self.annotate(&changes).err(),
             Request::Watch | Request::Drained => None,
         };
         match (wish.recorded, refused) {

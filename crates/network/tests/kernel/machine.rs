@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{Shutdown, shutdown};
 use podrun_netlink::{NewAddress, NewLink, Peer, Route, Rtnetlink};
 use podrun_network::{Network, Result, Wanted};
-use podrun_plan::model::{BridgePlan, PortMapping};
+use podrun_plan::model::{BandwidthPlan, BridgePlan, PortMapping};
 use podrun_plan::names::{LinkNames, NodeNames, POD_INTERFACE};
 use podrun_spec::model::Protocol;
 use podrun_testkit::LeakCheck;
@@ -120,8 +120,17 @@ impl Machine {
         self.try_pod(uid, ports).unwrap_or_else(|error| panic!("{error:?}"))
     }
 
+    pub(crate) fn pod_with(&self, uid: &str, ports: &[PortMapping], bandwidth: Option<BandwidthPlan>) -> Pod {
+        let made = self.make(uid, ports, bandwidth);
+        made.unwrap_or_else(|error| panic!("{error:?}"))
+    }
+
     pub(crate) fn try_pod(&self, uid: &str, ports: &[PortMapping]) -> Result<Pod> {
-        let (netns, plan) = (Netns::new(), self.plan(uid));
+        self.make(uid, ports, None)
+    }
+
+    fn make(&self, uid: &str, ports: &[PortMapping], bandwidth: Option<BandwidthPlan>) -> Result<Pod> {
+        let (netns, plan) = (Netns::new(), BridgePlan { bandwidth, ..self.plan(uid) });
         let addresses = self.network.setup(Wanted { uid, plan: &plan, ports }, netns.0.as_fd())?;
         Ok(Pod { uid: uid.to_owned(), netns, plan, ports: ports.to_vec(), addresses })
     }

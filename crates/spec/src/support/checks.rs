@@ -7,8 +7,7 @@ use std::net::IpAddr;
 
 use serde_json::Value as Json;
 
-use super::{Facts, landing};
-use crate::annotations;
+use super::Facts;
 use crate::wire::convert;
 
 /// What is wrong with a value: for maps the key it is about, and the reason.
@@ -37,11 +36,10 @@ fn keys(value: &Json, refuse: impl Fn(&str, &str) -> bool) -> Refusals {
 
 pub(super) fn annotations(_: &Facts, value: &Json) -> Refusals {
     keys(value, |key, value| {
-        let bandwidth = !landing::BANDWIDTH && annotations::is_about_bandwidth(key);
         let security = key.starts_with("container.apparmor.security.beta.kubernetes.io/")
             || key == "seccomp.security.alpha.kubernetes.io/pod"
             || key.starts_with("container.seccomp.security.alpha.kubernetes.io/");
-        bandwidth || (security && value != "unconfined")
+        security && value != "unconfined"
     })
 }
 

@@ -1,7 +1,6 @@
 //! The support gate: what is valid but not done by podrun is refused by name, never left out.
 
 mod checks;
-mod landing;
 mod render;
 mod table;
 
@@ -62,18 +61,6 @@ const fn only(
     check: fn(&Facts, &Json) -> checks::Refusals,
 ) -> Row {
     Row { owner, field, verdict: Verdict::Honoured, note, check: Some(check) }
-}
-
-/// Honoured as a whole once it is carried out, with some values only until then.
-const fn once_only(
-    landed: bool,
-    owner: &'static str,
-    field: &'static str,
-    honoured: &'static str,
-    part: &'static str,
-    check: fn(&Facts, &Json) -> checks::Refusals,
-) -> Row {
-    only(owner, field, if landed { honoured } else { part }, check)
 }
 
 /// Returns the row of a field.

@@ -4,8 +4,7 @@
 //! verdict of the field through which it is reached.
 
 use super::checks;
-use super::landing;
-use super::{Row, na, no, once_only, only, yes};
+use super::{Row, na, no, only, yes};
 
 /// The table, by type and field in the order of SUPPORT.md.
 pub(crate) const TABLE: &[Row] = &[
@@ -15,12 +14,10 @@ pub(crate) const TABLE: &[Row] = &[
     yes("Pod", "spec", ""),
     na("Pod", "status", "the status of an exported manifest says nothing about what to run"),
     // --- metadata
-    once_only(
-        landing::BANDWIDTH,
+    only(
         "ObjectMeta",
         "annotations",
         "kept and shown; `kubernetes.io/ingress-bandwidth` and `egress-bandwidth` are kept to, refined by `podrun.io/ingress-burst` and `egress-burst` (bytes), `unshaped-subnets` (CIDR, comma-separated) and `bandwidth-mode` (`podrun` or `cni`); `podrun.io/probe-period-ms` probes more often than once a second; others below `podrun.io/` are refused, and so are the old seccomp and AppArmor annotations other than `unconfined`",
-        "kept and shown; `podrun.io/probe-period-ms` probes more often than once a second; bandwidth is not shaped yet, so the annotations about it are refused, and so are others below `podrun.io/` and the old seccomp and AppArmor annotations other than `unconfined`",
         checks::annotations,
     ),
     na("ObjectMeta", "creationTimestamp", "set when the Pod is created"),

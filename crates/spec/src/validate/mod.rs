@@ -117,7 +117,12 @@ pub(crate) fn metadata(meta: &ObjectMeta, causes: &mut Vec<Cause>) {
         check("namespace", namespace, names::dns_label(namespace), causes);
     }
     labels(meta.labels.as_ref(), &path.child("labels"), causes);
-    let annotations = path.child("annotations");
+    annotations(meta, causes);
+}
+
+/// Checks the keys and the size of annotations.
+pub(crate) fn annotations(meta: &ObjectMeta, causes: &mut Vec<Cause>) {
+    let annotations = Path::new("metadata").child("annotations");
     let mut size = 0;
     for (key, value) in meta.annotations.iter().flatten() {
         let reasons = names::qualified_name(&key.to_lowercase());

@@ -9,6 +9,8 @@ mod status;
 mod strict;
 pub(crate) mod suggest;
 
+use std::collections::BTreeMap;
+
 pub use event::{EventFields, WireEvent};
 use k8s_openapi::api::core::v1 as api;
 use serde::{Deserialize, Serialize};
@@ -84,6 +86,32 @@ impl WirePod {
         let mut pod = self.0.clone();
         pod.spec.get_or_insert_default().node_name.get_or_insert_with(|| name.to_owned());
         Self(pod)
+    }
+
+    /// Returns the Pod with annotations set (a value) or removed (none).
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them, one text each: a key that is none, a value that cannot be meant, or one that is read only
+    /// when a Pod is created.
+    pub fn with_annotations(&self, changes: &BTreeMap<String, Option<String>>) -> Result<Self, Vec<String>> {
+        let mut pod = self.0.clone();
+        let annotations = pod.metadata.annotations.get_or_insert_default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => drop(annotations.insert(key.clone(), value.clone())),
+                None => drop(annotations.remove(key)),
+            }
+        }
+        let mut causes = Vec::new();
+        crate::validate::annotations(&pod.metadata, &mut causes);
+        crate::annotations::check(&pod, &mut causes);
+        let mut faults: Vec<String> =
+            causes.iter().map(|cause| format!("{}: {}", cause.path, cause.message)).collect();
+        let fixed = changes.keys().filter(|key| crate::annotations::is_fixed(key));
+        faults
+            .extend(fixed.map(|key| format!("metadata.annotations[{key}]: is read when the Pod is created")));
+        if faults.is_empty() { Ok(Self(pod)) } else { Err(faults) }
     }
 
     /// Returns the Pod with this status in place of its own.

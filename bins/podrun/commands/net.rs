@@ -1,0 +1,133 @@
+//! `podrun net verify`: the network of Pods as the kernel has it, compared with what it should be.
+
+use std::time::Duration;
+
+use anstream::println;
+use podrun_engine::{Difference, Engine, PodView, Throughput};
+use podrun_spec::status::Phase;
+use serde_json::{Value, json};
+
+use crate::cli::{Global, NetArgs, NetCommand};
+use crate::context;
+use crate::exit_code::Code;
+use crate::output::bits;
+use crate::report::CommandResult;
+
+/// How far what goes through may be from its limit. A machine that is busy is slower; nothing makes it faster.
+const TOLERANCE: f64 = 0.05;
+
+/// What was found about one object.
+struct Report {
+    what: String,
+    differences: Vec<Difference>,
+    rates: Vec<String>,
+}
+
+pub(crate) fn run(global: &Global, args: &NetArgs) -> CommandResult {
+    let NetCommand::Verify { pod, probe, output } = &args.command;
+    let engine = context::engine(global)?;
+    context::revive(&engine);
+    let views = match pod {
+        Some(name) => context::pod_names(std::slice::from_ref(name))
+            .iter()
+            .map(|name| engine.pod(&global.namespace, name))
+            .collect::<Result<Vec<_>, _>>()?,
+        None => {
+            let all = context::pods(&engine)?.into_iter();
+            all.filter(|view| view.pod.meta.namespace == global.namespace).collect()
+        }
+    };
+    let node = Report { what: "node".to_owned(), differences: engine.verify_network()?, rates: Vec::new() };
+    let mut reports = vec![node];
+    for view in &views {
+        reports.extend(verify(&engine, view, probe.map(Duration::from_secs))?);
+    }
+    if output.is_some() {
+        println!("{:#}", Value::Array(reports.iter().map(as_json).collect()));
+    } else {
+        reports.iter().for_each(print);
+    }
+    let all_is_well = reports.iter().all(|report| report.differences.is_empty());
+    Ok(if all_is_well { Code::Ok } else { Code::Failure })
+}
+
+/// Returns none for a Pod that is not at the bridge, or has ended.
+fn verify(engine: &Engine, view: &PodView, probe: Option<Duration>) -> podrun_engine::Result<Option<Report>> {
+    if matches!(view.published.status.phase, Phase::Succeeded | Phase::Failed) {
+        return Ok(None);
+    }
+    let Some(mut differences) = engine.verify_pod_network(view)? else { return Ok(None) };
+    let mut rates = Vec::new();
+    if let Some(duration) = probe
+        && let Some(measured) = engine.probe_pod_network(view, duration)?
+    {
+        let bandwidth = engine.network_view(view).bandwidth;
+        let limit = |of: fn(&podrun_plan::model::BandwidthPlan) -> Option<podrun_plan::model::RatePlan>| {
+            bandwidth.as_ref().and_then(of).map(|rate| rate.bits_per_second)
+        };
+        for (name, through, limit) in [
+            ("ingress", measured.ingress, limit(|plan| plan.ingress)),
+            ("egress", measured.egress, limit(|plan| plan.egress)),
+        ] {
+            rates.push(format!("{name} {}", measured_text(through, limit)));
+            differences.extend(too_fast(name, through, limit));
+        }
+    }
+    Ok(Some(Report { what: format!("pod/{}", view.pod.meta.name), differences, rates }))
+}
+
+fn measured_text(through: Throughput, limit: Option<u64>) -> String {
+    let measured = bits(through.bits_per_second());
+    match limit {
+        #[expect(clippy::cast_precision_loss, reason = "a rate is told in three digits")]
+        Some(limit) => format!("{measured} of {}", bits(limit as f64)),
+        None => format!("{measured}, no limit"),
+    }
+}
+
+/// A rate that is not kept to is a difference; one that the machine does not reach is told and no more.
+#[expect(clippy::cast_precision_loss, reason = "a rate is told in three digits")]
+fn too_fast(name: &str, through: Throughput, limit: Option<u64>) -> Option<Difference> {
+    let limit = limit? as f64;
+    let measured = through.bits_per_second();
+    (measured > limit * (1.0 + TOLERANCE)).then(|| Difference {
+        what: format!("measured {name}"),
+        wanted: bits(limit),
+        found: bits(measured),
+    })
+}
+
+fn print(report: &Report) {
+    let well = report.differences.is_empty();
+    let (colour, word) =
+        if well { (anstyle::AnsiColor::Green, "ok") } else { (anstyle::AnsiColor::Red, "differs") };
+    let style = colour.on_default();
+    println!("{style}{word:<8}{style:#} {}", report.what);
+    report.rates.iter().for_each(|rate| println!("         {rate}"));
+    report.differences.iter().for_each(|difference| println!("         {difference}"));
+}
+
+fn as_json(report: &Report) -> Value {
+    let difference = |d: &Difference| json!({ "what": d.what, "wanted": d.wanted, "found": d.found });
+    json!({
+        "object": report.what,
+        "ok": report.differences.is_empty(),
+        "measured": report.rates,
+        "differences": report.differences.iter().map(difference).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_faster_than_its_limit_is_wrong() {
+        let through = |bytes| Throughput { bytes, elapsed: Duration::from_secs(1) };
+        assert!(too_fast("ingress", through(2_000_000), None).is_none());
+        assert!(too_fast("ingress", through(1_250_000), Some(10_000_000)).is_none());
+        assert!(too_fast("ingress", through(100), Some(10_000_000)).is_none(), "the machine is the limit");
+        let difference = too_fast("ingress", through(2_000_000), Some(10_000_000)).unwrap();
+        assert_eq!(difference.to_string(), "measured ingress: 10.0 Mbit/s expected, found 16.0 Mbit/s");
+    }
+}
