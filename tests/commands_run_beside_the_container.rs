@@ -194,3 +194,41 @@ fn a_daemon_lives_on_and_what_is_over_is_told() {
     podrun.podrun(&["delete", "pod", "web", "--now"]).ok();
     podrun.finish();
 }
+
+#[test]
+fn probes_leave_nothing_behind_and_a_hook_may_leave_a_daemon() {
+    require!(root, cgroup2, overlay, netns, program("busybox"));
+    let podrun = Podrun::new();
+    // Its process 1 reaps nobody.
+    let app = with(
+        container("app", &["sleep", "100000"]),
+        json!({
+            "lifecycle": {"postStart": {"exec": {"command": ["sh", "-c", "setsid sleep 4321 >/dev/null 2>&1 &"]}}},
+            "readinessProbe": {
+                "exec": {"command": ["sh", "-c", "(setsid sleep 5432 >/dev/null 2>&1 &); exit 0"]},
+                "periodSeconds": 1,
+            },
+            "livenessProbe": {
+                "exec": {"command": ["sh", "-c", "(setsid sleep 6543 &); sleep 6543 & sleep 6543"]},
+                "periodSeconds": 1,
+                "timeoutSeconds": 1,
+                "failureThreshold": 1000,
+            },
+        }),
+    );
+    podrun.start(&pod("web", &[app]));
+    podrun.wait_ready("web");
+    eventually("probes have timed out", || {
+        podrun.podrun(&["describe", "pod", "web"]).ok().contains("Liveness probe failed: command timed out")
+    });
+    // Between two probes there is a moment without any.
+    eventually("nothing of a probe is left", || {
+        let processes = podrun.podrun(&["exec", "web", "--", "ps", "-o", "stat,args"]).ok();
+        assert!(processes.contains("sleep 4321"), "the daemon lives: {processes}");
+        assert_eq!(processes.lines().filter(|line| line.starts_with('Z')).count(), 0, "{processes}");
+        assert!(processes.matches("sleep 6543").count() <= 4, "they do not pile up: {processes}");
+        !processes.contains("sleep 5432")
+    });
+    podrun.podrun(&["delete", "pod", "web", "--now"]).ok();
+    podrun.finish();
+}

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::exec::{self, End, Spawner};
+use crate::exec::{self, End, Leftovers, Spawner};
 use crate::http::{self, Hooked, HttpGet};
 use crate::tcp::TcpSocket;
 use crate::text::harmless;
@@ -103,8 +103,9 @@ pub(crate) async fn run<S: Spawner>(
 ) -> Result<HookDone, HookError> {
     match hook {
         Hook::Exec(command) => {
-            let finished = exec::run(spawner, command, None).await?;
-            // What was left of the command has been killed, which is all that can be done.
+            // As with a kubelet: a hook may leave a daemon.
+            let finished = exec::run_with(spawner, command, None, Leftovers::Leave).await?;
+            // A command that is given up has told all that it had to tell.
             drop(finished.cleanup);
             let code = match finished.end {
                 End::Ended(status) => status.code().or(status.signal().map(|signal| 128 + signal)),

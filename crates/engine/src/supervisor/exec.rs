@@ -125,6 +125,11 @@ impl Process for ContainerProcess {
         // Init goes on with it.
         tokio::time::timeout(PATIENCE, end).await.unwrap_or(Err(Error::StillAlive))
     }
+
+    async fn leave(self) -> Result<()> {
+        // It ends with the container at the latest.
+        self.exec.leave().map_err(|error| Error::Spawner { message: chain(&error) })
+    }
 }
 
 fn status_of(status: protocol::ExitStatus) -> ExitStatus {

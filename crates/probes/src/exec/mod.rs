@@ -48,6 +48,22 @@ pub struct Finished {
 ///
 /// Those of the [`Spawner`]; [`Error::EmptyCommand`]; [`Error::Output`]: `EMFILE` if there are too many open files.
 pub async fn run<S: Spawner>(spawner: &S, command: &[String], timeout: Option<Duration>) -> Result<Finished> {
+    run_with(spawner, command, timeout, Leftovers::Kill).await
+}
+
+/// What is done with what a command that has ended by itself leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leftovers {
+    Kill,
+    Leave,
+}
+
+pub(crate) async fn run_with<S: Spawner>(
+    spawner: &S,
+    command: &[String],
+    timeout: Option<Duration>,
+    leftovers: Leftovers,
+) -> Result<Finished> {
     if command.is_empty() {
         return Err(Error::EmptyCommand);
     }
@@ -62,7 +78,10 @@ pub async fn run<S: Spawner>(spawner: &S, command: &[String], timeout: Option<Du
     let mut output = Vec::new();
     let ended =
         within(deadline, async { tokio::join!(process.wait(), drain(&mut reader, &mut output)) }).await;
-    let cleanup = process.finish().await;
+    let cleanup = match leftovers {
+        Leftovers::Leave if ended.is_some() => process.leave().await,
+        Leftovers::Leave | Leftovers::Kill => process.finish().await,
+    };
     let end = match ended {
         None => End::TimedOut,
         Some((status, drained)) => {

@@ -48,6 +48,21 @@ pub trait Process: Send {
     ///
     /// What is left. A caller that gets one can do no more about it.
     fn finish(self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Gives a command up that has ended by itself, and lets live on what it has started: a `postStart` hook may start a
+    /// daemon, which then belongs to the container.
+    ///
+    /// Where nobody would end that later, it does what [`finish`](Self::finish) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish).
+    fn leave(self) -> impl Future<Output = Result<()>> + Send
+    where
+        Self: Sized,
+    {
+        self.finish()
+    }
 }
 
 /// A spawner for those who have no commands to run: all of them end in [`Error::NoExec`].
