@@ -226,26 +226,26 @@ fn redirects_to_another_origin_go_without_credentials() {
 #[test]
 fn a_blob_store_that_asks_for_credentials_gets_none() {
     let image = image();
-    // Its answer is a registry's, and its realm its own.
-    let evil = Server::start(|seen| {
-        if seen.target.starts_with("/token") {
-            Answer::new(200, r#"{"token":"t1"}"#)
-        } else {
-            Answer::new(401, "").header("www-authenticate", "Basic realm=\"give\"")
-        }
-    });
-    let (right, base) = (registry(&image), format!("http://{}", evil.name()));
-    let server = Server::start(basic(move |seen| {
-        if seen.target.contains("/blobs/") {
-            Answer::new(302, "").header("location", format!("{base}{}", seen.target))
-        } else {
-            right(seen)
-        }
-    }));
-    let bench = Bench::new().with_password(&server.name());
-    let error = bench.pull(&server).expect_err("denied");
-    assert!(matches!(cause(&error), RegistryError::Denied { .. }), "{error:?}");
-    let seen = evil.seen();
-    assert!(!seen.is_empty());
-    assert!(seen.iter().all(|seen| seen.header("authorization").is_none()), "{seen:?}");
+    // Its answer is a registry's, and its realm one that the registry itself could name: another port of its host.
+    let tokens = token(r#"{"token":"t1"}"#);
+    for challenge in
+        ["Basic realm=\"give\"".to_owned(), format!("Bearer realm=\"http://{}/\"", tokens.name())]
+    {
+        let evil = Server::start(move |_| Answer::new(401, "").header("www-authenticate", challenge.clone()));
+        let (right, base) = (registry(&image), format!("http://{}", evil.name()));
+        let server = Server::start(basic(move |seen| {
+            if seen.target.contains("/blobs/") {
+                Answer::new(302, "").header("location", format!("{base}{}", seen.target))
+            } else {
+                right(seen)
+            }
+        }));
+        let bench = Bench::new().with_password(&server.name());
+        let error = bench.pull(&server).expect_err("denied");
+        assert!(matches!(cause(&error), RegistryError::Denied { .. }), "{error:?}");
+        let seen = evil.seen();
+        assert!(!seen.is_empty());
+        assert!(seen.iter().all(|seen| seen.header("authorization").is_none()), "{seen:?}");
+        assert_eq!(tokens.seen(), []);
+    }
 }
