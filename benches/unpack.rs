@@ -86,9 +86,7 @@ fn add(tar: &mut tar::Builder<Vec<u8>>, dir: &Path, share: &mut u64) -> io::Resu
         let meta = fs::symlink_metadata(&path)?;
         if meta.is_dir() {
             add(tar, &path, share)?;
-        } else if meta.file_type().is_socket() || meta.len() > *share {
-            continue;
-        } else {
+        } else if !meta.file_type().is_socket() && meta.len() <= *share {
             tar.append_path_with_name(&path, inside(&path))?;
             *share -= meta.len();
         }
