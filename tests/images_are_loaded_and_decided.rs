@@ -173,3 +173,66 @@ fn the_pull_policy_and_the_name_decide() {
     assert!(log.contains("trying and failing to pull image"), "{log}");
     podrun.finish();
 }
+
+#[test]
+fn images_are_saved_inspected_checked_and_pruned_around_what_pods_use() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    let image = |arguments: &[&str]| podrun.podrun(&[&["image"][..], arguments].concat());
+    // A root that is not plain, and a layer's file in a directory that only the root lists.
+    let root = podrun.dir().join("root");
+    fs::create_dir_all(root.join("bin")).expect("mkdir");
+    busybox(&["cp", "/bin/busybox", "bin/busybox"], &root).ok();
+    busybox(&["chmod", "0711", "."], &root).ok();
+    image(&[
+        "import",
+        &root.display().to_string(),
+        "localhost/idle:1",
+        "--cmd",
+        r#"["/bin/busybox","true"]"#,
+    ])
+    .ok();
+    image(&["tag", "localhost/idle:1", "localhost/used:1"]).ok();
+
+    let archive = podrun.dir().join("saved.tar").display().to_string();
+    for format in ["docker-archive", "oci-archive"] {
+        image(&["save", "--format", format, "-o", &archive, "localhost/idle:1"]).ok();
+        image(&["load", "--replace", "-i", &archive]).ok();
+    }
+    assert_eq!(image(&["save", "-o", &archive, "localhost/absent:1"]).code, 4);
+    let command = image(&["inspect", "localhost/idle:1", "-o", "jsonpath={.config.cmd[*]}"]).ok();
+    assert_eq!(command.trim_end(), "/bin/busybox true");
+    let yaml = image(&["inspect", "localhost/idle:1", "-o", "yaml"]).ok();
+    assert!(yaml.contains("workingDir:"), "{yaml}");
+
+    // Its root looks as it was imported, and while it runs nobody can take it away.
+    let container = with(
+        sh("c", ""),
+        json!({ "image": "localhost/used:1",
+        "command": ["/bin/busybox", "sh", "-c", "busybox stat -c %a /; exec busybox sleep 1000"],
+        "env": [{ "name": "PATH", "value": "/bin" }] }),
+    );
+    podrun.start(&pod("user", &[container]));
+    podrun.wait_log_matching("user", "c", |line| line.contains("711"));
+    let wide = image(&["ls", "-o", "wide"]).ok();
+    assert!(wide.contains("default/user"), "{wide}");
+    let removed = image(&["rm", "localhost/idle:1", "localhost/used:1"]);
+    assert_eq!(removed.code, 5, "{removed:?}");
+    assert!(removed.stderr.contains("in use by default/user"), "{removed:?}");
+    let pruned = image(&["prune", "-a"]).ok();
+    assert!(pruned.contains("localhost/busybox:test") && !pruned.contains("used"), "{pruned}");
+    let checked = image(&["check"]).ok();
+    assert!(checked.contains("0 findings"), "{checked}");
+    podrun.delete("user");
+
+    // Damage is found, told and repaired.
+    let layer = image(&["inspect", "localhost/used:1", "-o", "jsonpath={.layers[0]}"]).ok();
+    fs::write(Path::new(layer.trim_end()).join("bin/busybox"), "damaged").expect("write");
+    assert_eq!(image(&["check", "--dry-run"]).code, 1);
+    let repaired = image(&["check"]).ok();
+    assert!(repaired.contains("repaired"), "{repaired}");
+    let full = image(&["prune", "--disk-high", "0", "--disk-low", "0", "--min-age", "0s"]);
+    assert!(full.stdout.contains("localhost/used:1"), "{full:?}");
+    assert!(image(&["ls", "--no-headers"]).ok().is_empty());
+    podrun.finish();
+}

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
@@ -52,6 +52,10 @@ fn clear(setup: &ContainerSetup, sandbox: &Sandbox) -> Result<(), PrepareError> 
 
 fn make(setup: &ContainerSetup, sandbox: &Sandbox) -> Result<Prepared, PrepareError> {
     make_directory(&setup.dir)?;
+    if let Some(top) = setup.layers.last() {
+        look_alike(&setup.dir.join("upper"), top)
+            .map_err(|source| PrepareError::Rootfs { container: setup.name.clone(), source })?;
+    }
     let rootfs = overlay::mount(&setup.layers, &setup.dir)
         .map_err(|source| PrepareError::Rootfs { container: setup.name.clone(), source })?;
     let mounts = setup.mounts.iter().map(|plan| make_mount(plan, setup)).collect::<Result<_, _>>()?;
@@ -67,6 +71,13 @@ fn make(setup: &ContainerSetup, sandbox: &Sandbox) -> Result<Prepared, PrepareEr
 fn undo(setup: &ContainerSetup, sandbox: &Sandbox) {
     drop(sandbox.release(&setup.id));
     drop(remove(&setup.dir));
+}
+
+/// Gives the upper directory mode and owner of the image's root, which it takes the place of.
+fn look_alike(upper: &Path, top: &Path) -> io::Result<()> {
+    let meta = fs::metadata(top)?;
+    std::os::unix::fs::chown(upper, Some(meta.uid()), Some(meta.gid()))?;
+    fs::set_permissions(upper, Permissions::from_mode(meta.mode() & 0o7777))
 }
 
 /// Makes the attempt's directory with what the container keeps in it.
