@@ -125,7 +125,7 @@ fn fork_and_exec(count: u32) -> io::Result<Duration> {
         let status = Command::new("busybox").arg("true").stdin(Stdio::null()).status()?;
         assert!(status.success());
     }
-    Ok((used()? - before) / count)
+    Ok(used()?.saturating_sub(before) / count)
 }
 
 /// Returns the CPU time that everything about these Pods takes in a while.
