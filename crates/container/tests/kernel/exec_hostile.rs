@@ -15,9 +15,9 @@ use crate::exec::{Running, begin, next, refused, run, shell, sleeper};
 const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
 
-/// Appends what is to be seen to a file, without end.
+/// Appends what is to be seen to a file, without end, from when it is told to.
 fn watcher(what: &str) -> String {
-    format!("while :; do {what} 2>/dev/null | sort -u >>/tmp/seen; done")
+    format!("until [ -e /tmp/go ]; do :; done; while :; do {what} 2>/dev/null | sort -u >>/tmp/seen; done")
 }
 
 #[test]
@@ -34,11 +34,13 @@ fn nothing_there_has_ever_more_rights_than_the_container() {
         setup.security.no_new_privs = true;
         let mut open = pod.shell("open", &watcher("ls -l /proc/[0-9]*/fd | sed -n 's/.* -> //p'"));
         open.security.capabilities |= SYS_PTRACE;
-        // First, so that only what commands do is seen, not how a container starts.
+        pod.start(&setup);
         if pid == Owner::Pod {
             pod.start(&open);
+            run(&pod, &open, &["touch", "/tmp/go"]);
         }
-        pod.start(&setup);
+        // Now, so that only what commands do is seen, not how a container starts.
+        run(&pod, &setup, &["touch", "/tmp/go"]);
         for _ in 0..200 {
             assert_eq!(run(&pod, &setup, &["true"]).status, ExitStatus::Code(0));
         }
