@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use podrun_container::log;
 use podrun_spec::time::Timestamp;
 
 /// One record of a log.
@@ -21,21 +22,16 @@ pub(crate) struct Entry {
     pub(crate) content: Vec<u8>,
 }
 
-/// Reads one line of a CRI log, without its newline: `<time> <stream> <tags> <content>`.
-pub(crate) fn parse_entry(line: &[u8]) -> Option<Entry> {
-    let mut parts = line.splitn(4, |&b| b == b' ');
-    let time_text = std::str::from_utf8(parts.next()?).ok()?;
-    let stream = parts.next()?;
-    let tags = parts.next()?;
-    if !matches!(stream, b"stdout" | b"stderr") {
-        return None;
-    }
+/// Reads one line of a CRI log: `<time> <stream> <tags> <content>`.
+fn parse_entry(line: &[u8]) -> Option<Entry> {
+    let entry = log::parse_entry(line)?;
+    let time_text = std::str::from_utf8(entry.time).ok()?;
     let time: jiff::Timestamp = time_text.parse().ok()?;
     Some(Entry {
         time: Timestamp(i64::try_from(time.as_nanosecond()).ok()?),
         time_text: time_text.to_owned(),
-        ends_line: tags.split(|&b| b == b':').next() == Some(b"F"),
-        content: parts.next().unwrap_or_default().to_vec(),
+        ends_line: !entry.partial,
+        content: entry.content.to_vec(),
     })
 }
 
@@ -199,8 +195,10 @@ mod tests {
         assert_eq!((entry.content.as_slice(), entry.ends_line), (&b"hello  world"[..], true));
         assert_eq!(entry.time.0 % 1_000_000_000, 123_456_789);
         assert!(!parse_entry(b"2026-11-23T16:15:00Z stderr P:x y").unwrap().ends_line);
-        assert_eq!(parse_entry(b"2026-11-23T16:15:00Z stderr F").unwrap().content, b"");
-        for wrong in [&b""[..], b"x stdout F y", b"2026-11-23T16:15:00Z other F y"] {
+        assert_eq!(parse_entry(b"2026-11-23T16:15:00Z stderr F ").unwrap().content, b"");
+        for wrong in
+            [&b""[..], b"2026-11-23T16:15:00Z stderr F", b"x stdout F y", b"2026-11-23T16:15:00Z other F y"]
+        {
             assert_eq!(parse_entry(wrong), None);
         }
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use podrun_container::log::parse_entry;
 use podrun_plan::model::{
     CgroupPlan, ContainerSetup, MountPlan, MountSource, NamespacePlan, NetworkPlan, Owner, SandboxPlan,
     SecurityPlan, VolumePlan, VolumeSourcePlan,
@@ -282,9 +283,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Returns what a log says, without times, streams and tags.
+///
+/// A log that is still written may end in half a line: a read sees the pages of a write one by one.
 pub(crate) fn content(log: &str) -> String {
-    let entries =
-        log.lines().map(|line| podrun_container::log::parse_entry(line.as_bytes()).expect("an entry"));
+    let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
+    let entries = whole.lines().map(|line| parse_entry(line.as_bytes()).expect("an entry"));
     entries
         .map(|entry| {
             String::from_utf8_lossy(entry.content).into_owned() + if entry.partial { "" } else { "\n" }
