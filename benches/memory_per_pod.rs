@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use podrun_testkit::require;
 
@@ -40,6 +41,7 @@ fn main() -> io::Result<()> {
         inits.insert(kernel::init_of(&kernel::cgroup_of(&scene, &pod)?)?);
     }
     let supervisors = supervisors(scene.dir(), &inits)?;
+    settle(&supervisors)?;
     for (part, name) in PARTS {
         let supervisor = pss(&supervisors, part)?;
         let init = pss(&inits, part)?;
@@ -77,6 +79,21 @@ fn supervisors(root: &Path, inits: &BTreeSet<libc::pid_t>) -> io::Result<BTreeSe
         }
     }
     Ok(found)
+}
+
+/// Waits until no supervisor gives back memory any more, which each does a while after its Pod's start.
+#[expect(clippy::disallowed_methods, reason = "no event tells of it")]
+fn settle(supervisors: &BTreeSet<libc::pid_t>) -> io::Result<()> {
+    const PAUSE: Duration = Duration::from_secs(3);
+    let mut before = f64::INFINITY;
+    loop {
+        std::thread::sleep(PAUSE);
+        let now = pss(supervisors, "Pss:")?.median();
+        if now >= before {
+            return Ok(());
+        }
+        before = now;
+    }
 }
 
 /// Returns one line of the memory of each process, in KiB.

@@ -96,6 +96,15 @@ pub(crate) fn hard_rlimit(resource: c_int) -> io::Result<u64> {
     Ok(limit.rlim_max)
 }
 
+/// Gives free memory back to the kernel.
+pub(crate) fn release_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes a number and may be called at any time; see malloc_trim(3).
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Lets this process have as many descriptors as it may.
 pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
     let resource = c_int::try_from(libc::RLIMIT_NOFILE).map_err(io::Error::other)?;

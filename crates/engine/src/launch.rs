@@ -143,17 +143,6 @@ fn close_all_but(order: OwnedFd, ready: OwnedFd) -> io::Result<(File, OwnedFd)> 
     Ok((order, ready))
 }
 
-/// Gives free memory back to the kernel.
-///
-/// A supervisor is busy while its Pod starts, and then waits most of its life.
-pub(crate) fn release_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim takes a number and may be called at any time; see malloc_trim(3).
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// Returns what the supervisor said last.
 fn last_line(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();

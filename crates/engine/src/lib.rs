@@ -30,6 +30,7 @@ mod error;
 mod events;
 mod facts;
 mod launch;
+mod memory;
 mod network;
 mod node;
 mod paths;

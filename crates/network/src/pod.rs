@@ -25,7 +25,7 @@ pub struct Wanted<'a> {
 }
 
 impl Network {
-    /// Gives a Pod its addresses and ports, all or nothing. `netns` is its network namespace, in which loopback is up.
+    /// Gives a Pod its addresses and ports, all or nothing. `netns` is its network namespace.
     ///
     /// What may be left of an attempt that was cut off is removed first by [`Network::teardown`].
     ///

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -44,15 +44,32 @@ impl Sandbox {
         program: &InitProgram,
         cgroup_mount: &Path,
     ) -> Result<Self, SandboxError> {
+        Self::create_while(plan, program, cgroup_mount, |_| ()).map(|(sandbox, ())| sandbox)
+    }
+
+    /// Makes the sandbox of a Pod as [`create`](Sandbox::create) does, and does something else with its namespaces while
+    /// init sets itself up. `meanwhile` gets init's pidfd, and runs only once init is in its namespaces.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create`](Sandbox::create). What `meanwhile` has made is then the caller's to take back.
+    pub fn create_while<T>(
+        plan: &SandboxPlan,
+        program: &InitProgram,
+        cgroup_mount: &Path,
+        meanwhile: impl FnOnce(BorrowedFd<'_>) -> T,
+    ) -> Result<(Self, T), SandboxError> {
         validate(plan)?;
         if connect_to(plan)?.is_some() {
             return Err(SandboxError::Exists { uid: plan.uid.clone() });
         }
         // Left by a sandbox whose init has died.
         remove::stop(plan, cgroup_mount).map_err(|mut errors| errors.remove(0))?;
-        build(plan, program, cgroup_mount).map_err(|first| match remove::stop(plan, cgroup_mount) {
-            Ok(()) => first,
-            Err(undo) => SandboxError::NotUndone { first: Box::new(first), undo },
+        build(plan, program, cgroup_mount, meanwhile).map_err(|first| {
+            match remove::stop(plan, cgroup_mount) {
+                Ok(()) => first,
+                Err(undo) => SandboxError::NotUndone { first: Box::new(first), undo },
+            }
         })
     }
 
@@ -120,7 +137,12 @@ pub(crate) fn validate(plan: &SandboxPlan) -> Result<(), SandboxError> {
 }
 
 /// The ordered procedure. What it leaves behind when it fails, [`remove::stop`] finds by name.
-fn build(plan: &SandboxPlan, program: &InitProgram, cgroup_mount: &Path) -> Result<Sandbox, SandboxError> {
+fn build<T>(
+    plan: &SandboxPlan,
+    program: &InitProgram,
+    cgroup_mount: &Path,
+    meanwhile: impl FnOnce(BorrowedFd<'_>) -> T,
+) -> Result<(Sandbox, T), SandboxError> {
     let program = program.open()?;
     DirBuilder::new()
         .recursive(true)
@@ -148,8 +170,9 @@ fn build(plan: &SandboxPlan, program: &InitProgram, cgroup_mount: &Path) -> Resu
 
     let init = spawn(plan, &program, &listener, &init_cgroup)?;
     drop(listener);
+    let done = meanwhile(init.as_fd());
     match wait_until_ready(plan, &mut channel, &init) {
-        Ok(()) => Ok(Sandbox { uid: plan.uid.clone(), pod: pod_text(plan), channel, init, cgroup }),
+        Ok(()) => Ok((Sandbox { uid: plan.uid.clone(), pod: pod_text(plan), channel, init, cgroup }, done)),
         Err(error) => {
             // It is our child, so the signal cannot be refused; the first error is the one to tell.
             drop(init.send_signal(libc::SIGKILL));

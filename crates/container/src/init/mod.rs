@@ -72,6 +72,8 @@ struct Init {
     outbox: Outbox,
     ready: bool,
     ended: bool,
+    /// A container has been started in this round, which takes more memory than all that comes after it.
+    started: bool,
     containers: Vec<Container>,
     /// Who has called and has not said yet what for.
     callers: Vec<Caller>,
@@ -105,6 +107,7 @@ impl Init {
             outbox: Outbox::default(),
             ready: false,
             ended: false,
+            started: false,
             containers: Vec::new(),
             callers: Vec::new(),
             commands: Vec::new(),
@@ -140,6 +143,9 @@ impl Init {
             self.kill_doomed();
         }
         self.flush();
+        if std::mem::take(&mut self.started) {
+            sys::release_memory();
+        }
         Ok(())
     }
 
@@ -300,7 +306,10 @@ impl Init {
             return;
         };
         let events = match source {
-            Source::Report => self.containers[index].read_report(now()),
+            Source::Report => {
+                self.started = true;
+                self.containers[index].read_report(now())
+            }
             source => self.containers[index].read_output(source, &mut self.buffer, now()),
         };
         self.send_all(index, events);

@@ -1,6 +1,7 @@
 //! Actions of the state machine, carried out.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,18 +61,32 @@ impl Supervisor {
 
     fn create_sandbox(&mut self) {
         let (plan, mount) = (&self.plan.sandbox, &self.host.cgroup.mount);
-        let created = match Sandbox::create(plan, &self.init, mount) {
+        // The network does not wait for init, which has its own work meanwhile, unless that work is parameters of the
+        // kernel: links inherit some of them when they are made.
+        let early = plan.sysctls.is_empty();
+        let create =
+            || Sandbox::create_while(plan, &self.init, mount, |init| early.then(|| self.attach(init)));
+        let created = match create() {
             // One that no state knows of is of no use. Its processes go, and their names with them.
             Err(SandboxError::Exists { .. }) => podrun_sandbox::stop(plan, mount)
                 .map_err(|mut errors| errors.remove(0))
-                .and_then(|()| Sandbox::create(plan, &self.init, mount)),
+                .and_then(|()| create()),
             created => created,
         };
-        let ready = created.map_err(|error| chain(&error)).and_then(|sandbox| {
-            let addresses = self.attach(&sandbox).map_err(|message| self.give_up(message))?;
+        let ready = created.map_err(|error| self.detach(chain(&error))).and_then(|(sandbox, attached)| {
+            let attached = attached.unwrap_or_else(|| self.attach(sandbox.pidfd().as_fd()));
+            let addresses = attached.map_err(|message| self.give_up(message))?;
             self.connect(sandbox).map(|()| addresses)
         });
         self.inputs.push_back(sandbox_input(ready));
+    }
+
+    /// Takes back the network of a sandbox that has not come to be.
+    fn detach(&self, message: String) -> String {
+        match network::leave(&self.paths.run, &self.pod.meta.uid, &self.plan.sandbox.network) {
+            Ok(()) => message,
+            Err(errors) => format!("{message} (and taking its network back: {})", errors.join("; ")),
+        }
     }
 
     /// Ends a sandbox that has no network. It is made anew with the next attempt.

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::{Done, Supervisor};
 use crate::engine::lease_of;
 use crate::error::chain;
-use crate::launch::release_memory;
+use crate::memory;
 use crate::paths::Paths;
 use crate::registries;
 
@@ -181,7 +181,7 @@ impl Supervisor {
         self.pull_ahead();
         if self.pulls.running.is_empty() {
             self.pulls.client = None;
-            release_memory();
+            memory::release();
         }
     }
 

@@ -67,7 +67,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventLog;
 use crate::facts::Host;
-use crate::launch::{Order, log_to, release_memory};
+use crate::launch::{Order, log_to};
+use crate::memory;
 use crate::paths::Paths;
 use crate::protocol::Message;
 use crate::record::{PodView, Published, Record, Records, read_json, remove_tree};
@@ -87,6 +88,7 @@ struct Saved {
 
 /// Waits for a Pod and runs its supervisor until the Pod has ended. Returns the exit code of the process.
 pub(crate) fn run(engine: &Engine, order: Order, ready: OwnedFd) -> i32 {
+    memory::share_arena();
     // What does not depend on the Pod is done while the caller still reads its manifest.
     let prepared = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -381,7 +383,7 @@ impl Supervisor {
     fn settle(&self) {
         let (records, pod) = (self.records.clone(), self.pod.clone());
         tokio::task::spawn_blocking(move || Self::warn_on_error(records.sync(&pod)));
-        release_memory();
+        memory::release();
     }
 
     /// Returns the time since boot, as the machine counts it.

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use podrun_namespaces::{Kind, Namespace};
 use podrun_network::{Network, Wanted};
 use podrun_plan::model::{Attachment, BridgePlan, NetworkPlan, PortMapping, SandboxPlan};
-use podrun_sandbox::Sandbox;
 use podrun_spec::env::Addresses;
 
 use super::{Supervisor, make_plan, without_rejected};
@@ -19,7 +18,7 @@ use crate::error::chain;
 
 impl Supervisor {
     /// Gives a sandbox its addresses and ports, and writes its hosts file. Returns the addresses.
-    pub(super) fn attach(&self, sandbox: &Sandbox) -> Result<Vec<IpAddr>, String> {
+    pub(super) fn attach(&self, init: BorrowedFd<'_>) -> Result<Vec<IpAddr>, String> {
         let plan = &self.plan.sandbox;
         let addresses = match &plan.network.attachment {
             Attachment::Loopback => Vec::new(),
@@ -27,7 +26,7 @@ impl Supervisor {
                 self.reserve(&plan.network.ports).map_err(|error| self.in_words(&error))?;
                 self.host_addresses.clone()
             }
-            Attachment::Bridge(bridge) => self.join_bridge(sandbox, bridge, &plan.network.ports)?,
+            Attachment::Bridge(bridge) => self.join_bridge(init, bridge, &plan.network.ports)?,
         };
         write_hosts(plan, &addresses).map_err(|error| format!("write /etc/hosts: {error}"))?;
         Ok(addresses)
@@ -42,12 +41,12 @@ impl Supervisor {
 
     fn join_bridge(
         &self,
-        sandbox: &Sandbox,
+        init: BorrowedFd<'_>,
         plan: &BridgePlan,
         ports: &[PortMapping],
     ) -> Result<Vec<IpAddr>, String> {
         let uid = self.pod.meta.uid.as_str();
-        let netns = Namespace::of_process(sandbox.pidfd().as_fd(), Kind::Net)
+        let netns = Namespace::of_process(init, Kind::Net)
             .map_err(|error| format!("open the network namespace of the sandbox: {}", chain(&error)))?;
         let setup = || {
             let network = Network::open(&self.paths.run)?;

@@ -49,7 +49,7 @@ impl Supervisor {
                 // The sandbox was made before the answer was written down.
                 Action::CreateSandbox => match &self.sandbox {
                     // Its network may be half made.
-                    Some(sandbox) => match self.attach(sandbox) {
+                    Some(sandbox) => match self.attach(sandbox.pidfd().as_fd()) {
                         Ok(addresses) => {
                             self.inputs.push_back(sandbox_input(Ok(addresses)));
                             true
