@@ -336,7 +336,11 @@ impl Records {
 
     /// Removes the record and everything the engine itself keeps of a Pod. May be repeated.
     pub(crate) fn remove(&self, pod: &Pod) -> Result<()> {
-        let lock = self.lock()?;
+        let lock = match self.lock() {
+            // Where somebody has removed everything nobody can give names either.
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+            lock => Some(lock?),
+        };
         let meta = &pod.meta;
         remove_tree(&self.paths.pod_logs(&meta.namespace, &meta.name, &meta.uid))?;
         // With the record the Pod ceases to be; what a removal that is cut short leaves after that is swept up.
