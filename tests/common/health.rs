@@ -72,9 +72,8 @@ fn converse(mut stream: TcpStream, service: &str, health: &AtomicU8) -> io::Resu
     loop {
         let (kind, flags, id, payload) = receive(&mut stream)?;
         match kind {
-            SETTINGS | PING if flags & ACK == 0 => {
-                send(&mut stream, kind, ACK, 0, if kind == PING { &payload } else { &[] })?
-            }
+            SETTINGS if flags & ACK == 0 => send(&mut stream, SETTINGS, ACK, 0, &[])?,
+            PING if flags & ACK == 0 => send(&mut stream, PING, ACK, 0, &payload)?,
             DATA => message.extend(payload),
             _ => {}
         }
