@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use common::health::{Health, HealthServer};
 use common::{
     Podrun, WAIT_FOR_TERM, cgroup, pod, probed_every, processes, sh, state, status, with, with_dir, with_spec,
 };
@@ -229,6 +230,39 @@ fn a_port_is_connected_to() {
     podrun.wait_event("tcp", "connect: connection refused");
     make(&podrun);
     podrun.wait_ready("tcp");
+    podrun.finish();
+}
+
+#[test]
+fn the_health_that_a_service_tells_by_grpc_decides() {
+    require!(root, cgroup2, overlay, netns, program("busybox"));
+    let podrun = podrun();
+    let grpc = |service: &str| json!({ "grpc": { "port": 50051, "service": service } });
+    let fields = json!({
+        // Whoever does not serve yet is tried again until a second is over.
+        "startupProbe": with(grpc("shop"), json!({ "failureThreshold": 100 })),
+        "readinessProbe": probe(grpc("shop")),
+    });
+    let uid = podrun.start(&probed(&podrun, "health", WAIT_FOR_TERM, fields));
+    podrun.wait_running("health", "c");
+    let server = HealthServer::start(&uid, 50051, "shop", Health::Serving);
+    podrun.wait_ready("health");
+    server.change(Health::NotServing);
+    podrun.wait_for("health", &status("c", "ready"), "false");
+    let words = "Readiness probe failed: service unhealthy (responded with \"NOT_SERVING\")";
+    podrun.wait_event("health", words);
+    server.change(Health::Serving);
+    podrun.wait_ready("health");
+    assert_eq!(podrun.get("health", &status("c", "restartCount")), "0");
+
+    // Of the same server another service, which it does not know, is not healthy.
+    let fields = json!({ "livenessProbe": probe(grpc("stock")) });
+    let uid = podrun.start(&probed(&podrun, "unknown", WAIT_FOR_TERM, fields));
+    podrun.wait_running("unknown", "c");
+    let _server = HealthServer::start(&uid, 50051, "shop", Health::Serving);
+    // The code of gRPC for what is not found.
+    podrun.wait_event("unknown", "code = NotFound");
+    podrun.wait_until("unknown", &state("c", "terminated.exitCode"), |code| code == "0");
     podrun.finish();
 }
 

@@ -85,11 +85,15 @@ fn delete_without_waiting_returns_at_once() {
     let spec = json!({ "terminationGracePeriodSeconds": 600 });
     podrun.start(&with_spec(pod("slow", &[container("c", &["sleep", "3600"])]), spec));
     podrun.wait_running("slow", "c");
+    let generations = "{.metadata.generation} {.status.observedGeneration}";
+    assert_eq!(podrun.get("slow", generations), "1 1");
     podrun.podrun(&["delete", "pod", "slow", "--wait=false"]).ok();
+    assert_eq!(podrun.get("slow", generations), "2 2");
     let row = podrun.podrun(&["get", "pods", "--no-headers"]).ok();
     assert!(row.contains("Terminating"), "{row}");
     assert_eq!(podrun.get("slow", "{.metadata.deletionGracePeriodSeconds}"), "600");
     podrun.podrun(&["delete", "pod", "slow", "--timeout=1s"]).fails(124);
+    assert_eq!(podrun.get("slow", generations), "2 2", "the second wish is no new one");
     podrun.podrun(&["delete", "pod", "slow", "--force", "--grace-period=0"]).ok();
     podrun.finish();
 }

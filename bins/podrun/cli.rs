@@ -9,8 +9,12 @@ use crate::commands::wait::Wanted;
 use crate::output;
 
 mod image;
+mod look;
+mod node;
 
 pub(crate) use self::image::*;
+pub(crate) use self::look::*;
+pub(crate) use self::node::*;
 
 /// Runs Kubernetes Pods on one Linux machine, without a cluster.
 #[derive(Debug, Parser)]
@@ -102,67 +106,6 @@ pub(crate) enum Command {
     Completion(CompletionArgs),
 }
 
-/// How Pods are run on this machine.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct NodeArgs {
-    /// What to do with limits that this host cannot enforce.
-    #[arg(long, value_enum, default_value_t = Unenforced::Refuse, env = "PODRUN_UNENFORCED_LIMITS", value_name = "WHAT")]
-    pub(crate) unenforced_limits: Unenforced,
-    /// Processes that one Pod may have; -1 is unlimited. [default: 4096 where the pids controller is available]
-    #[arg(long, allow_negative_numbers = true, value_name = "N")]
-    pub(crate) pod_max_pids: Option<i64>,
-    /// Throttle memory above the request (memory.high), as the kubelet's MemoryQoS.
-    #[arg(long)]
-    pub(crate) memory_qos: bool,
-    /// Name of this machine in place of its host name.
-    #[arg(long, env = "PODRUN_NODE_NAME", value_name = "NAME")]
-    pub(crate) node_name: Option<String>,
-    /// A label of this machine beside those of the configuration file; may be given several times.
-    #[arg(long = "node-label", value_parser = label, value_name = "KEY=VALUE")]
-    pub(crate) node_labels: Vec<(String, String)>,
-    /// What Pods get of the network that are not in the host's.
-    #[arg(long, value_enum, default_value_t = PodNetworkArg::Bridge, env = "PODRUN_NETWORK", value_name = "WHAT")]
-    pub(crate) network: PodNetworkArg,
-    /// Subnets of the Pods: one of IPv4 and perhaps one of IPv6, separated by a comma. [default: an unused one of IPv4]
-    #[arg(long, env = "PODRUN_POD_CIDR", value_delimiter = ',', value_name = "CIDR")]
-    pub(crate) pod_cidr: Vec<ipnet::IpNet>,
-    /// The file that the resolver's settings of Pods are made of; empty gives them none. [default: the machine's]
-    #[arg(long, env = "PODRUN_RESOLV_CONF", value_name = "FILE")]
-    pub(crate) resolv_conf: Option<PathBuf>,
-    /// Name servers of the cluster, for Pods with the DNS policy ClusterFirst.
-    #[arg(long, value_delimiter = ',', value_name = "IP")]
-    pub(crate) cluster_dns: Vec<std::net::IpAddr>,
-    /// Domain of the cluster.
-    #[arg(long, default_value = "cluster.local", value_name = "NAME")]
-    pub(crate) cluster_domain: String,
-}
-
-fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| "expected KEY=VALUE".to_owned())?;
-    match podrun_spec::label_faults(key, value).into_iter().next() {
-        Some(why) => Err(why),
-        None => Ok((key.to_owned(), value.to_owned())),
-    }
-}
-
-/// What Pods get of the network that are not in the host's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PodNetworkArg {
-    /// An address at the machine's bridge.
-    Bridge,
-    /// Loopback alone.
-    None,
-}
-
-/// What to do with a limit that the host cannot enforce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Unenforced {
-    /// Refuse the Pod.
-    Refuse,
-    /// Run it without the limit and say so in an event.
-    Warn,
-}
-
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit code: 0 when the Pod succeeded, else the code of the first container that failed;
@@ -183,101 +126,6 @@ pub(crate) struct RunArgs {
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
-}
-
-/// How objects are printed: `wide`, `json`, `yaml`, `name`, `jsonpath=TEMPLATE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum OutputFormat {
-    Wide,
-    Json,
-    Yaml,
-    Name,
-    JsonPath(String),
-}
-
-pub(crate) fn output_format(text: &str) -> Result<OutputFormat, String> {
-    match text {
-        "wide" => Ok(OutputFormat::Wide),
-        "json" => Ok(OutputFormat::Json),
-        "yaml" => Ok(OutputFormat::Yaml),
-        "name" => Ok(OutputFormat::Name),
-        other => match other.strip_prefix("jsonpath=") {
-            Some(template) => Ok(OutputFormat::JsonPath(template.to_owned())),
-            None => Err("expected wide, json, yaml, name or jsonpath=TEMPLATE".to_owned()),
-        },
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GetArgs {
-    /// `pods`, then names; without names all Pods of the namespace. `pod/NAME` works too.
-    #[arg(value_name = "pods [NAME]...")]
-    pub(crate) what: Vec<String>,
-    /// wide, json, yaml, name or jsonpath=TEMPLATE.
-    #[arg(short, long, value_parser = output_format, value_name = "FORMAT")]
-    pub(crate) output: Option<OutputFormat>,
-    /// Go on printing changes until interrupted.
-    #[arg(short, long)]
-    pub(crate) watch: bool,
-    /// Only Pods with these labels: `a=b,c!=d,e,!f`.
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    pub(crate) selector: Option<String>,
-    /// Pods of all namespaces.
-    #[arg(short = 'A', long)]
-    pub(crate) all_namespaces: bool,
-    /// Print no header.
-    #[arg(long)]
-    pub(crate) no_headers: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DescribeArgs {
-    /// `pod NAME`, `pod/NAME` or just names; none describes all Pods of the namespace.
-    #[arg(value_name = "pod NAME")]
-    pub(crate) what: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EventsArgs {
-    /// `pod NAME`, `pod/NAME` or just names; none shows the events of all Pods of the namespace.
-    #[arg(value_name = "POD")]
-    pub(crate) what: Vec<String>,
-    /// Only the events of this object: `pod/NAME`.
-    #[arg(long = "for", value_name = "OBJECT")]
-    pub(crate) object: Option<String>,
-    /// Only these types: Normal, Warning.
-    #[arg(long, value_delimiter = ',', value_parser = event_type, value_name = "TYPES")]
-    pub(crate) types: Vec<String>,
-    /// Go on printing events until interrupted.
-    #[arg(short, long, short_alias = 'f')]
-    pub(crate) watch: bool,
-    /// wide, json or yaml.
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    pub(crate) output: Option<EventsFormat>,
-    /// Pods of all namespaces.
-    #[arg(short = 'A', long)]
-    pub(crate) all_namespaces: bool,
-    /// Print no header.
-    #[arg(long)]
-    pub(crate) no_headers: bool,
-}
-
-/// How events are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EventsFormat {
-    /// A table with more columns.
-    Wide,
-    /// JSON: `v1 Event`.
-    Json,
-    /// YAML: `v1 Event`.
-    Yaml,
-}
-
-fn event_type(text: &str) -> Result<String, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "normal" | "warning" => Ok(text.to_owned()),
-        _ => Err("expected Normal or Warning".to_owned()),
-    }
 }
 
 #[derive(Debug, Args)]
@@ -320,46 +168,6 @@ pub(crate) struct ConditionArgs {
     /// Why, in words.
     #[arg(long, value_name = "TEXT")]
     pub(crate) message: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LogsArgs {
-    /// `NAME` or `NAME/CONTAINER`.
-    #[arg(value_name = "POD")]
-    pub(crate) pod: String,
-    /// The container, if the Pod has several.
-    #[arg(value_name = "CONTAINER", conflicts_with = "container")]
-    pub(crate) container_arg: Option<String>,
-    /// The container, if the Pod has several.
-    #[arg(short, long, value_name = "NAME")]
-    pub(crate) container: Option<String>,
-    /// Go on printing until the container has ended.
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// The log of the previous run.
-    #[arg(short, long)]
-    pub(crate) previous: bool,
-    /// Only so many lines from the end; -1 is all.
-    #[arg(long, default_value_t = -1, allow_negative_numbers = true, value_name = "N")]
-    pub(crate) tail: i64,
-    /// Put the time before each line.
-    #[arg(long)]
-    pub(crate) timestamps: bool,
-    /// Only lines of the last while: 30s, 5m, 2h.
-    #[arg(long, value_parser = output::duration, value_name = "DURATION", conflicts_with = "since_time")]
-    pub(crate) since: Option<std::time::Duration>,
-    /// Only lines from this time on (RFC 3339).
-    #[arg(long, value_parser = output::rfc3339, value_name = "TIME")]
-    pub(crate) since_time: Option<podrun_spec::time::Timestamp>,
-    /// Stop after so many bytes.
-    #[arg(long, value_name = "N")]
-    pub(crate) limit_bytes: Option<u64>,
-    /// The logs of all containers.
-    #[arg(long)]
-    pub(crate) all_containers: bool,
-    /// Put Pod and container before each line.
-    #[arg(long)]
-    pub(crate) prefix: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 pub(crate) mod cgroup;
+pub(crate) mod health;
 mod pods;
 pub(crate) mod processes;
 mod running;

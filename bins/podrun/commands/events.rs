@@ -134,7 +134,7 @@ pub(crate) fn one_line(event: &EventRecord) -> String {
 }
 
 fn rows(args: &EventsArgs, events: &[PodEvent<'_>], header: bool, now: Timestamp) -> String {
-    let mut head = vec!["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"];
+    let head = vec!["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"];
     let line = |(view, event): &PodEvent<'_>| {
         vec![
             seen(event, now),
@@ -144,19 +144,11 @@ fn rows(args: &EventsArgs, events: &[PodEvent<'_>], header: bool, now: Timestamp
             one_line(event),
         ]
     };
-    let mut lines: Vec<_> = events.iter().map(line).collect();
-    if args.all_namespaces {
-        head.insert(0, "NAMESPACE");
-        lines
-            .iter_mut()
-            .zip(events)
-            .for_each(|(line, (view, _))| line.insert(0, view.pod.meta.namespace.clone()));
-    }
-    table(header.then_some(head.as_slice()), &lines)
+    listing(args, events, header, head, line)
 }
 
 fn wide_rows(args: &EventsArgs, events: &[PodEvent<'_>], header: bool, now: Timestamp) -> String {
-    let mut head = vec![
+    let head = vec![
         "LAST SEEN",
         "TYPE",
         "REASON",
@@ -184,6 +176,17 @@ fn wide_rows(args: &EventsArgs, events: &[PodEvent<'_>], header: bool, now: Time
             name,
         ]
     };
+    listing(args, events, header, head, line)
+}
+
+/// Returns a table with a line for each event, with the namespace in front where there are several.
+fn listing<'a>(
+    args: &EventsArgs,
+    events: &[PodEvent<'a>],
+    header: bool,
+    mut head: Vec<&str>,
+    line: impl Fn(&PodEvent<'a>) -> Vec<String>,
+) -> String {
     let mut lines: Vec<_> = events.iter().map(line).collect();
     if args.all_namespaces {
         head.insert(0, "NAMESPACE");

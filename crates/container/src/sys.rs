@@ -3,7 +3,8 @@
 use std::ffi::{CStr, c_char, c_int, c_long, c_ulong, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::ptr;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use libc::sock_filter;
 use nix::errno::Errno;
@@ -288,6 +289,56 @@ pub(crate) unsafe fn fork_sibling() -> io::Result<Forked> {
     // zero, in whatever order the architecture takes them.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     done(pid).map(|()| if pid == 0 { Forked::Child } else { Forked::Parent })
+}
+
+/// As [`fork_sibling`]. The kernel writes the id of the new process, as this process sees it, to `number` before the new
+/// process can run, or end.
+///
+/// # Safety
+///
+/// As for [`fork_sibling`].
+pub(crate) unsafe fn fork_noted_sibling(number: &SharedNumber) -> io::Result<Forked> {
+    let flags = c_long::from(libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID | libc::SIGCHLD);
+    // SAFETY: as above; the kernel writes an int to memory that is mapped as long as `number` lives. These three come
+    // first on every architecture that there is a filter for.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, number.0.as_ptr(), 0, 0) };
+    done(pid).map(|()| if pid == 0 { Forked::Child } else { Forked::Parent })
+}
+
+/// A number in memory that is shared with the next clone of this process alone. It is zero at first.
+#[derive(Debug)]
+pub(crate) struct SharedNumber(NonNull<AtomicI32>);
+
+impl SharedNumber {
+    const SIZE: usize = size_of::<AtomicI32>();
+
+    pub(crate) fn new() -> io::Result<Self> {
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: new memory where the kernel likes it; nothing else is touched.
+        let memory = unsafe { libc::mmap(ptr::null_mut(), Self::SIZE, access, flags, -1, 0) };
+        if memory == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        NonNull::new(memory.cast()).map(Self).ok_or_else(|| Errno::ENOMEM.into())
+    }
+
+    /// Keeps it from every further clone of this process: one that may be taken over could write to it.
+    pub(crate) fn keep(&self) -> io::Result<()> {
+        // SAFETY: the mapping is this object's own, and stays where it is.
+        done(c_long::from(unsafe { libc::madvise(self.0.as_ptr().cast(), Self::SIZE, libc::MADV_DONTFORK) }))
+    }
+
+    pub(crate) fn get(&self) -> i32 {
+        // SAFETY: it is mapped, aligned to a page and initialised to zeroes; the other process writes it whole.
+        unsafe { self.0.as_ref() }.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for SharedNumber {
+    fn drop(&mut self) {
+        // SAFETY: `new` has mapped it, and nobody has a reference to it any more.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), Self::SIZE) };
+    }
 }
 
 /// Runs `child` with `argument` in a new process in the memory of this one, which is halted until the child has executed

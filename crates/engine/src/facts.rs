@@ -13,8 +13,8 @@ use podrun_plan::facts::{CgroupFacts, ControllerFact, HostFacts, NetworkFacts, U
 use procfs::Current as _;
 
 use crate::error::{Error, Result};
+use crate::options::PodOptions;
 use crate::paths::Paths;
-use crate::record::PodOptions;
 
 /// Cgroup below which each Pod gets its own.
 pub(crate) const CGROUP_PARENT: &str = "podrun";

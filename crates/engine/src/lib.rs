@@ -33,11 +33,13 @@ mod launch;
 mod memory;
 mod network;
 mod node;
+mod options;
 mod paths;
 mod protocol;
 mod record;
 mod registries;
 mod supervisor;
+mod upkeep;
 
 pub use changes::PodChanges;
 pub use client::Client;
@@ -46,6 +48,7 @@ pub use engine::{CgroupReadBack, Engine, Launcher, PodFault, Pods, lease_of};
 pub use error::{Error, Result, chain};
 pub use events::EventRecord;
 pub use network::NetworkView;
+pub use options::{NetworkOptions, PidsLimit, PodOptions};
 pub use paths::Paths;
 pub use podrun_lifecycle::EventKind;
 pub use podrun_network::{
@@ -54,4 +57,4 @@ pub use podrun_network::{
 pub use podrun_sandbox::protocol::{ExitStatus, Failure, Stage, TerminalSize};
 pub use podrun_sandbox::{Exec, ExecEvent, Stdio};
 pub use protocol::Message;
-pub use record::{Deletion, NetworkOptions, PidsLimit, PodOptions, PodView, Published};
+pub use record::{Deletion, PodView, Published};

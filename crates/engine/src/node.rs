@@ -10,8 +10,8 @@ use podrun_spec::quantity::Quantity;
 
 use crate::config::NodeConfig;
 use crate::facts::memory_bytes;
+use crate::options::PodOptions;
 use crate::paths::Paths;
-use crate::record::PodOptions;
 
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 

@@ -22,6 +22,8 @@ const OWN: [&str; 9] = [
 /// What the conditions speak about.
 pub(crate) struct Facts<'a> {
     pub(crate) pod: &'a PodFacts,
+    /// The generation that they speak about.
+    pub(crate) generation: i64,
     /// The phase that the containers amount to; the published one may lag behind.
     pub(crate) phase: Phase,
     /// The sandbox stands, with its network.
@@ -98,7 +100,7 @@ pub(crate) fn conditions(facts: &Facts<'_>) -> Vec<Condition> {
     }
     let into_condition = |(kind, finding): (&str, Finding)| {
         // The kubelet forgets the generation of this one.
-        let generation = (kind != "AllContainersRestarting").then_some(facts.pod.generation);
+        let generation = (kind != "AllContainersRestarting").then_some(facts.generation);
         finding.into_condition(kind, generation)
     };
     findings.into_iter().map(into_condition).collect()

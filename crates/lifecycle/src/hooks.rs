@@ -31,13 +31,7 @@ impl Step<'_> {
         failure: Option<String>,
         event: Option<(String, String)>,
     ) {
-        let Some(container) = self.pod.index_of(name) else { return };
-        if self.state.containers[container].run.as_ref().is_none_or(|run| run.attempt != attempt) {
-            return;
-        }
-        if let Some((reason, message)) = event {
-            self.emit(events::warning(reason, message), Some(container));
-        }
+        let Some(container) = self.hear_of(name, attempt, event) else { return };
         match hook {
             HookKind::PreStop => self.pre_stop_done(container, failure.is_some()),
             HookKind::PostStart => self.post_start_done(container, attempt, failure),

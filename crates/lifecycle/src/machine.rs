@@ -7,7 +7,7 @@ use podrun_spec::status::{Phase, PodStatus};
 
 use crate::action::{Action, PodEvent};
 use crate::container::Record;
-use crate::events::Text;
+use crate::events::{self, Text};
 use crate::facts::PodFacts;
 use crate::input::{Input, Now};
 use crate::state::{InFlight, Setup, Stage, StartStep, State};
@@ -215,6 +215,21 @@ impl Step<'_> {
         if self.state.stage == Stage::Stopping {
             self.stop_containers();
         }
+    }
+
+    /// Records the warning that comes with news of a container's run. Returns the container, unless it was an earlier run.
+    pub(crate) fn hear_of(
+        &mut self,
+        name: &str,
+        attempt: u32,
+        warning: Option<(String, String)>,
+    ) -> Option<usize> {
+        let container = self.pod.index_of(name)?;
+        self.state.containers[container].run.as_ref().filter(|run| run.attempt == attempt)?;
+        if let Some((reason, message)) = warning {
+            self.emit(events::warning(reason, message), Some(container));
+        }
+        Some(container)
     }
 
     /// Records an event of the Pod, or of one of its containers.

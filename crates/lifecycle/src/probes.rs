@@ -30,14 +30,8 @@ impl Step<'_> {
         healthy: Option<bool>,
         event: Option<(String, String)>,
     ) {
-        let Some(container) = self.pod.index_of(name) else { return };
         // A probe may still have something to say of a run that has just ended.
-        if self.state.containers[container].run.as_ref().is_none_or(|run| run.attempt != attempt) {
-            return;
-        }
-        if let Some((reason, message)) = event {
-            self.emit(events::warning(reason, message), Some(container));
-        }
+        let Some(container) = self.hear_of(name, attempt, event) else { return };
         let record = &mut self.state.containers[container];
         let (Some(healthy), true) = (healthy, record.is_running()) else { return };
         match probe {

@@ -26,6 +26,7 @@ pub(crate) fn publish(pod: &PodFacts, state: &mut State, now: Now) {
     }
     let statuses: Vec<_> = (0..pod.containers.len()).map(|i| container(pod, state, i)).collect();
     let seen: Vec<_> = statuses.iter().enumerate().map(|(i, status)| seen(pod, state, i, status)).collect();
+    let generation = generation(pod, state);
     let before = state.status.phase;
     let all_stopped = state.stage >= Stage::CleaningUp;
 
@@ -38,6 +39,7 @@ pub(crate) fn publish(pod: &PodFacts, state: &mut State, now: Now) {
         let computed = forced(state, phase(&seen, all_stopped), all_stopped);
         let facts = conditions::Facts {
             pod,
+            generation,
             phase: computed,
             sandbox_ready: state.sandbox_ready,
             was_initialized: conditions::is_true(&state.status.conditions, "Initialized"),
@@ -53,12 +55,21 @@ pub(crate) fn publish(pod: &PodFacts, state: &mut State, now: Now) {
         }
     }
 
-    state.status.observed_generation = Some(pod.generation);
+    state.status.observed_generation = Some(generation);
     let (init, regular) = statuses.split_at(pod.init_count);
     state.status.init_container_statuses = init.to_vec();
     let mut regular = regular.to_vec();
     regular.sort_by(|a, b| a.name.cmp(&b.name));
     state.status.container_statuses = regular;
+}
+
+/// Returns the generation that the status speaks about. The wish to delete a Pod is a new one; one that has ended is not
+/// looked at any more.
+fn generation(pod: &PodFacts, state: &State) -> i64 {
+    match state.status.observed_generation {
+        Some(observed) if state.stage == Stage::Finished => observed,
+        _ => pod.generation + i64::from(state.deletion.is_some()),
+    }
 }
 
 /// Writes the conditions: those of others first, then podrun's own with the times of those whose status is the same.

@@ -15,7 +15,8 @@ use podrun_spec::time::Timestamp;
 
 use crate::exec::Context;
 use crate::log::{Framer, LogFile, Stream};
-use crate::spawn::{Report, ReportReader, Spawned};
+use crate::spawn::{Birth, Process, Report, ReportReader, Spawned};
+use crate::sys;
 
 /// How much is read at once: what a pipe holds by default.
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -58,18 +59,31 @@ impl Output {
     }
 }
 
+/// Who bears the main process among others.
+struct Helper {
+    /// Its id. It has not been reaped.
+    pid: i32,
+    /// How the process ended that it has borne, if that was reaped before it.
+    end: Option<ExitStatus>,
+    /// What the process is to be sent when it is there.
+    signals: Vec<i32>,
+}
+
 pub(super) struct Container {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) serial: u64,
-    /// None once it is reaped: the number may be another's.
-    pub(super) pid: Option<i32>,
+    /// None before it is born, and once it is reaped: the number may be another's.
+    pid: Option<i32>,
     pub(super) state: ContainerState,
     /// The supervisor has written its end down.
     pub(super) forgotten: bool,
     /// Whose pid namespace it is in.
     pub(super) pids: Owner,
     pidfd: Option<PidFd>,
+    helper: Option<Helper>,
+    /// Until it has been seen.
+    birth: Option<Birth>,
     /// None once it has ended: then it is another's to remove.
     cgroup: Option<Cgroup>,
     context: Option<Context>,
@@ -80,15 +94,23 @@ pub(super) struct Container {
 
 impl Container {
     pub(super) fn new(setup: &ContainerSetup, serial: u64, spawned: Spawned, log: OwnedFd) -> Self {
+        let (pid, pidfd, helper, birth) = match spawned.process {
+            Process::Main(pid, pidfd) => (Some(pid), Some(pidfd), None, None),
+            Process::Helper(pid, birth) => {
+                (None, None, Some(Helper { pid, end: None, signals: Vec::new() }), Some(birth))
+            }
+        };
         Self {
             id: setup.id.clone(),
             name: setup.name.clone(),
             serial,
-            pid: Some(spawned.pid),
+            pid,
             state: ContainerState::Starting,
             forgotten: false,
             pids: setup.namespaces.pid,
-            pidfd: Some(spawned.pidfd),
+            pidfd,
+            helper,
+            birth,
             // Without it there are no commands beside its main process, and that is told when one is asked for.
             cgroup: Cgroup::from_fd(spawned.cgroup, &setup.cgroup.path).ok(),
             context: Some(Context::new(setup)),
@@ -112,6 +134,8 @@ impl Container {
             forgotten: false,
             pids: Owner::Container,
             pidfd: None,
+            helper: None,
+            birth: None,
             cgroup: None,
             context: None,
             report: None,
@@ -140,7 +164,8 @@ impl Container {
 
     /// Returns a descriptor of its process to send away.
     pub(super) fn share_process(&self) -> Option<OwnedFd> {
-        self.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok()).map(OwnedFd::from)
+        let known = self.pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
+        known.or_else(|| PidFd::open(self.process()?).ok()).map(OwnedFd::from)
     }
 
     /// Returns what a command beside the main process needs of it: what it was made with, itself, and where it is.
@@ -173,24 +198,102 @@ impl Container {
         }
     }
 
-    /// Sends a signal to the main process. One that has ended gets none.
-    pub(super) fn signal(&self, signal: i32) -> podrun_namespaces::Result<()> {
-        match &self.pidfd {
-            Some(pidfd) if self.pid.is_some() => pidfd.send_signal(signal),
-            _ => Ok(()),
+    /// Sends a signal to the main process. One that has ended gets none, one that is not born yet gets it then.
+    pub(super) fn signal(&mut self, signal: i32) -> podrun_namespaces::Result<()> {
+        self.meet();
+        match (&self.pidfd, self.process(), &mut self.helper) {
+            (Some(pidfd), Some(_), _) => return pidfd.send_signal(signal),
+            (None, Some(pid), _) => sys::signal_child(pid, signal),
+            (_, None, Some(_)) if signal == libc::SIGKILL => self.kill(),
+            (_, None, Some(helper)) => helper.signals.push(signal),
+            (_, None, None) => {}
         }
+        Ok(())
+    }
+
+    /// Returns the id of the main process as long as it is nobody else's.
+    fn process(&self) -> Option<i32> {
+        let is_reaped = self.helper.as_ref().is_some_and(|helper| helper.end.is_some());
+        self.pid.filter(|_| !is_reaped)
     }
 
     /// Kills a process that cannot be used. It is reaped as any other.
-    pub(super) fn kill(&self) {
-        // It is our unreaped child, so there is nothing that could refuse the signal.
-        drop(self.signal(libc::SIGKILL));
+    pub(super) fn kill(&mut self) {
+        // All at once: a helper may be about to bear a process.
+        if self.cgroup.as_ref().is_some_and(|cgroup| cgroup.kill().is_ok()) {
+            return;
+        }
+        self.meet();
+        // They are our unreaped children, so there is nothing that could refuse the signal.
+        for pid in self.helper.iter().map(|helper| helper.pid).chain(self.process()) {
+            sys::signal_child(pid, libc::SIGKILL);
+        }
+    }
+
+    /// Returns whether a child of init is its main process, or who bears that.
+    pub(super) fn has(&mut self, pid: i32) -> bool {
+        if self.birth.as_ref().and_then(Birth::pid) == Some(pid) {
+            // It has been reaped already, so that there is nothing to open any more.
+            self.birth = None;
+            self.pid = Some(pid);
+        }
+        self.pid == Some(pid) || self.helper.as_ref().is_some_and(|helper| helper.pid == pid)
+    }
+
+    /// Takes the main process in if it has been born. It has not been reaped, or [`has`](Self::has) would know.
+    fn meet(&mut self) {
+        if let Some(pid) = self.birth.as_ref().and_then(Birth::pid) {
+            self.birth = None;
+            self.pid = Some(pid);
+            self.pidfd = PidFd::open(pid).ok();
+        }
+    }
+
+    /// A child of init that is its own has been reaped.
+    pub(super) fn reaped(
+        &mut self,
+        pid: i32,
+        status: ExitStatus,
+        buffer: &mut [u8],
+        now: Timestamp,
+    ) -> Vec<Event> {
+        if self.pid == Some(pid) {
+            if let Some(helper) = &mut self.helper {
+                // It ends in this moment. Until then it holds the report open.
+                helper.end = Some(status);
+                return Vec::new();
+            }
+            return self.ended(status, buffer, now);
+        }
+        match self.helper.take() {
+            Some(Helper { end: Some(status), .. }) => self.ended(status, buffer, now),
+            Some(Helper { signals, .. }) => {
+                self.meet();
+                // Who is not born by now never will be, and its report says so.
+                for signal in signals {
+                    drop(self.signal(signal));
+                }
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
     }
 
     /// Reads what the process tells about its start.
     pub(super) fn read_report(&mut self, now: Timestamp) -> Vec<Event> {
-        let Some(report) = self.report.as_mut().and_then(ReportReader::read) else { return Vec::new() };
+        match self.report.as_mut().and_then(ReportReader::read) {
+            Some(report) => self.take_in(report, now),
+            None => Vec::new(),
+        }
+    }
+
+    fn take_in(&mut self, report: Report, now: Timestamp) -> Vec<Event> {
         self.report = None;
+        self.meet();
+        let report = match report {
+            Report::Ready { .. } if self.birth.take().is_some() => Report::silence(),
+            report => report,
+        };
         match report {
             Report::Ready { user, home, warnings } => {
                 let pid = self.pid.unwrap_or(0);
@@ -223,9 +326,12 @@ impl Container {
     }
 
     /// Its main process has been reaped. What it wrote is logged before its end is told.
-    pub(super) fn ended(&mut self, status: ExitStatus, buffer: &mut [u8], now: Timestamp) -> Vec<Event> {
+    fn ended(&mut self, status: ExitStatus, buffer: &mut [u8], now: Timestamp) -> Vec<Event> {
         // An end that comes before the start was told: both are told, in order.
-        let mut events = self.read_report(now);
+        let mut events = match self.report.as_mut().map(ReportReader::conclude) {
+            Some(report) => self.take_in(report, now),
+            None => Vec::new(),
+        };
         self.pid = None;
         self.pidfd = None;
         (self.cgroup, self.context) = (None, None);

@@ -1,12 +1,11 @@
 //! Init's part in commands: it starts them, and ends those that nobody waits for.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use podrun_cgroups::Cgroup;
-use podrun_namespaces::PidFd;
 use podrun_sandbox::mount::{Attributes, Filesystem};
 use podrun_sandbox::protocol::{ContainerState, ExecRequest, ExecTarget, Failure, Request, Stage};
 
@@ -14,7 +13,7 @@ use super::command::{Caller, Command, Wish};
 use super::container::{Container, Source};
 use super::{Init, SOURCES, SUPERVISOR};
 use crate::exec::{Fds, Place, exec};
-use crate::spawn::{at, bear_children_beside, failure};
+use crate::spawn::{at, failure};
 
 /// Callers that have said nothing yet. Who calls and says nothing is not waited for when others call.
 const MAX_CALLERS: usize = 64;
@@ -88,7 +87,7 @@ impl Init {
     }
 
     fn start_command(&mut self, caller: Caller, request: &ExecRequest, fds: &Fds) -> Result<(), Failure> {
-        let Self { containers, filters, proc, reaper, commands, serial, .. } = self;
+        let Self { containers, filters, proc, commands, serial, .. } = self;
         let running = containers.iter().find(|container| {
             let named = match &request.container {
                 ExecTarget::Id(id) => container.id == *id,
@@ -104,17 +103,13 @@ impl Init {
         let security = &context.security;
         let filtered = security.seccomp && !security.privileged;
         let filter = filtered.then(|| filters.filter(security.capabilities));
-        let proc = match proc {
-            Some(proc) => proc,
-            None => proc.insert(at(Stage::Sandbox, "mount a /proc", own_proc())?),
-        };
+        let proc = own_proc(proc)?;
         let leaf = make_leaf(cgroup, serial)?;
         let started = {
-            let (proc, connection) = (proc.as_fd(), caller.channel.as_fd());
+            let connection = caller.channel.as_fd();
             let place = Place { context, main, leaf: leaf.as_fd(), proc, filter, connection };
-            let reaper = reaper.as_ref().map(|(_, process)| process);
-            // SAFETY: this is init, which has one thread.
-            outside_of(reaper, || unsafe { exec(&place, request, fds) })
+            // SAFETY: this is init, which has one thread, and clones into its own pid namespace.
+            unsafe { exec(&place, request, fds) }
         };
         match started {
             Ok(helper) => {
@@ -247,19 +242,15 @@ fn make_leaf(container: &Cgroup, serial: &mut u64) -> Result<Cgroup, Failure> {
     Err(failure(Stage::Clone, "make a cgroup", &last))
 }
 
-/// Mounts a /proc of this process's pid namespace, which is nobody else's.
-fn own_proc() -> io::Result<OwnedFd> {
-    Filesystem::new(c"proc")?.mount(Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC)
-}
-
-/// Clones into this process's own pid namespace where it usually clones into that of a reaper.
-fn outside_of<T>(reaper: Option<&PidFd>, clone: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    let Some(reaper) = reaper else { return clone() };
-    let own = PidFd::open(nix::unistd::getpid().as_raw()).map_err(io::Error::other);
-    let own = at(Stage::Clone, "open init", own)?;
-    at(Stage::Clone, "leave the pid namespace of the containers", bear_children_beside(&own))?;
-    let cloned = clone();
-    // Whoever starts a container enters it again, and hears what is wrong.
-    drop(bear_children_beside(reaper));
-    cloned
+/// Returns a /proc of this process's pid namespace, which is nobody else's. It is mounted when it is needed first.
+pub(super) fn own_proc(known: &mut Option<OwnedFd>) -> Result<BorrowedFd<'_>, Failure> {
+    let attributes = Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC;
+    let proc: &OwnedFd = match known {
+        Some(proc) => proc,
+        None => {
+            let mounted = Filesystem::new(c"proc").and_then(|proc| proc.mount(attributes));
+            known.insert(at(Stage::Sandbox, "mount a /proc", mounted)?)
+        }
+    };
+    Ok(proc.as_fd())
 }

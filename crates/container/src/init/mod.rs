@@ -25,7 +25,7 @@ use podrun_sandbox::protocol::{
 use podrun_spec::time::Timestamp;
 
 use crate::seccomp::FilterCache;
-use crate::spawn::{bear_children_beside, share_processes, spawn};
+use crate::spawn::{SharedProcesses, share_processes, spawn};
 use crate::sys;
 use command::{Caller, Command};
 use container::{Container, Source};
@@ -255,27 +255,28 @@ impl Init {
         let security = &request.setup.security;
         let filtered = security.seccomp && !security.privileged;
         let filter = filtered.then(|| self.filters.filter(security.capabilities));
-        if let Some((_, reaper)) = &self.reaper {
-            let entered = bear_children_beside(reaper);
-            crate::spawn::at(Stage::Clone, "enter the pid namespace of the containers", entered)?;
-        }
+        let shared = match &self.reaper {
+            Some((_, reaper)) => Some(SharedProcesses { reaper, proc: exec::own_proc(&mut self.proc)? }),
+            None => None,
+        };
         // SAFETY: this is init, which has one thread.
-        let (spawned, log) = unsafe { spawn(request, fds, filter) }?;
+        let (spawned, log) = unsafe { spawn(request, fds, filter, shared) }?;
         self.serial += 1;
-        let container = Container::new(&request.setup, self.serial, spawned, log);
-        for (source, fd) in container.sources() {
+        let mut container = Container::new(&request.setup, self.serial, spawned, log);
+        let watched = container.sources().into_iter().try_for_each(|(source, fd)| {
             let data = self.serial * SOURCES + source as u64;
-            if let Err(errno) = self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, data)) {
-                // Without a watch its log would stall it: it is killed, and its end is reaped as any other.
-                container.kill();
-                return Err(crate::spawn::failure(Stage::Clone, "watch the process", &errno.into()));
-            }
+            self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, data))
+        });
+        if let Err(errno) = watched {
+            // Without a watch its log would stall it: it is killed, and its end is reaped as any other.
+            container.kill();
+            return Err(crate::spawn::failure(Stage::Clone, "watch the process", &errno.into()));
         }
         Ok(container)
     }
 
     fn signal(&mut self, id: &str, signal: i32) {
-        let Some(container) = self.containers.iter().find(|container| container.id == id) else {
+        let Some(container) = self.containers.iter_mut().find(|container| container.id == id) else {
             return self.refuse("signal", &format!("there is no container {id}"));
         };
         if let Err(error) = container.signal(signal) {
@@ -327,14 +328,15 @@ impl Init {
                 // With it the kernel has ended all containers, and there can be no more of them.
                 self.ended = true;
             }
-            let ended = |container: &Container| container.pid == Some(pid);
-            let Some(index) = self.containers.iter().position(ended) else {
+            let Some(index) = self.containers.iter_mut().position(|container| container.has(pid)) else {
                 self.helper_ended(pid);
                 continue;
             };
-            let events = self.containers[index].ended(status, &mut self.buffer, now());
+            let events = self.containers[index].reaped(pid, status, &mut self.buffer, now());
             self.send_all(index, events);
-            self.end_commands_of(self.containers[index].serial);
+            if !self.containers[index].is_alive() {
+                self.end_commands_of(self.containers[index].serial);
+            }
         }
         self.drop_ended_commands();
         Ok(())

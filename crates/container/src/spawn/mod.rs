@@ -1,5 +1,12 @@
 //! Init's half of a start: the process of a container.
+//!
+//! Mostly what init clones is that process, the first of its pid namespace, where nobody can see it before it has started
+//! others. In a pid namespace that containers share somebody may lie in wait there for whoever still has init's rights
+//! (CVE-2016-9962). What init clones then is a helper in its own pid namespace, where no container sees it. The helper
+//! prepares and confines itself, and only then forks the container's process into the shared namespace, as a child of
+//! init.
 
+mod birth;
 mod exec;
 mod mounts;
 pub(crate) mod process;
@@ -11,7 +18,7 @@ pub(crate) mod user;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -24,7 +31,8 @@ use podrun_plan::model::Owner;
 use podrun_sandbox::mount;
 use podrun_sandbox::protocol::{Failure, MountOrigin, Stage, StartRequest};
 
-pub(crate) use reaper::bear_children_beside;
+pub use birth::Birth;
+use reaper::bear_children_beside;
 pub use reaper::share_processes;
 pub use report::{Report, ReportReader};
 
@@ -34,10 +42,8 @@ use crate::sys;
 /// A process that is on its way to become a container's program.
 #[derive(Debug)]
 pub struct Spawned {
-    /// Its id in the caller's pid namespace.
-    pub pid: i32,
     /// The process.
-    pub pidfd: PidFd,
+    pub process: Process,
     /// Where it tells how the start went, for a [`ReportReader`]. Non-blocking.
     pub report: OwnedFd,
     /// What it writes to standard output. Non-blocking.
@@ -46,6 +52,24 @@ pub struct Spawned {
     pub stderr: OwnedFd,
     /// Directory of its cgroup.
     pub cgroup: OwnedFd,
+}
+
+/// Who has been cloned. Ids are those of the caller's pid namespace.
+#[derive(Debug)]
+pub enum Process {
+    /// The process that will execute the program.
+    Main(i32, PidFd),
+    /// The helper that will fork that process, and then ends.
+    Helper(i32, Birth),
+}
+
+/// The pid namespace that containers share, for the start of another one in it.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedProcesses<'a> {
+    /// Its process 1.
+    pub reaper: &'a PidFd,
+    /// A /proc of the caller's own pid namespace.
+    pub proc: BorrowedFd<'a>,
 }
 
 /// The descriptors that come with a [`StartRequest`].
@@ -72,7 +96,8 @@ impl Fds {
     }
 }
 
-/// Clones the process of a container and returns it with its log. What goes wrong later, the process reports itself.
+/// Clones the process of a container, or the helper that bears it among `shared` processes, and returns it with its log.
+/// What goes wrong later, the process reports itself.
 ///
 /// # Errors
 ///
@@ -86,6 +111,7 @@ pub unsafe fn spawn(
     request: &StartRequest,
     fds: Vec<OwnedFd>,
     filter: Option<&Filter>,
+    shared: Option<SharedProcesses<'_>>,
 ) -> Result<(Spawned, OwnedFd), Failure> {
     let failed = |error: io::Error| failure(Stage::Clone, "clone the process", &error);
     let incomplete = || failed(Errno::EINVAL.into());
@@ -100,12 +126,20 @@ pub unsafe fn spawn(
         Owner::Pod | Owner::Host => Kinds::MNT,
     };
     let args = CloneArgs::new().namespaces(kinds).into_cgroup(fds.cgroup.as_fd());
+    let birth = shared.map(|_| Birth::expect()).transpose().map_err(failed)?;
     // SAFETY: the process has one thread, as the caller promises, and the child never leaves this block.
     match unsafe { clone3(&args) }.map_err(failed)? {
         Cloned::Parent { pid, pidfd } => {
-            Ok((Spawned { pid, pidfd, report, stdout, stderr, cgroup: fds.cgroup }, log))
+            let process = match birth {
+                Some(birth) => Process::Helper(pid, birth.after_clone(&pidfd).map_err(failed)?),
+                None => Process::Main(pid, pidfd),
+            };
+            Ok((Spawned { process, report, stdout, stderr, cgroup: fds.cgroup }, log))
         }
-        Cloned::Child => become_container(request, &fds, filter, report_in, [stdout_in, stderr_in]),
+        Cloned::Child => {
+            let shared = shared.zip(birth.as_ref());
+            become_container(request, &fds, filter, shared, report_in, [stdout_in, stderr_in])
+        }
     }
 }
 
@@ -127,13 +161,15 @@ fn become_container(
     request: &StartRequest,
     fds: &Fds,
     filter: Option<&Filter>,
+    shared: Option<(SharedProcesses<'_>, &Birth)>,
     report: OwnedFd,
     outputs: [OwnedFd; 2],
 ) -> ! {
     // Modes are said in full here; the mask of whoever started podrun must take nothing from them.
     umask(Mode::empty());
     let mut report = File::from(report);
-    let prepared = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| prepare(request, fds, filter)));
+    let prepared =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| prepare(request, fds, filter, shared)));
     let prepared = prepared.unwrap_or_else(|_| {
         Err(Failure { stage: Stage::Process, errno: 0, message: "the preparation panicked".to_owned() })
     });
@@ -151,6 +187,7 @@ fn prepare<'a>(
     request: &'a StartRequest,
     fds: &Fds,
     filter: Option<&'a Filter>,
+    shared: Option<(SharedProcesses<'a>, &'a Birth)>,
 ) -> Result<exec::Ready<'a>, Failure> {
     let setup = &request.setup;
     let security = &setup.security;
@@ -163,6 +200,11 @@ fn prepare<'a>(
             "make a cgroup namespace",
             unshare(CloneFlags::CLONE_NEWCGROUP).map_err(io::Error::from),
         )?;
+    }
+    if let Some((shared, _)) = shared {
+        // Of it only children become members.
+        let entered = bear_children_beside(shared.reaper);
+        at(Stage::Clone, "enter the pid namespace of the containers", entered)?;
     }
     at(Stage::Rootfs, "attach the root file system", mounts::attach_root(root))?;
     let system = mounts::system(root, request, fds)?;
@@ -177,12 +219,14 @@ fn prepare<'a>(
 
     let mut warnings = Vec::new();
     at(Stage::Process, "join a new session keyring", process::new_keyring())?;
-    process::set_oom_score(system.proc.as_fd(), setup.oom_score_adj, &mut warnings)?;
+    // This process is in the container's /proc only if it will be the container's.
+    let proc = shared.map_or(system.proc.as_fd(), |(shared, _)| shared.proc);
+    process::set_oom_score(proc, setup.oom_score_adj, &mut warnings)?;
     process::set_limits(&security.rlimits, &mut warnings)?;
     let user = process::find_user(root, setup)?;
     process::enter_directory(root, Path::new(&setup.cwd))?;
     let null = at(Stage::Process, "open /dev/null", system.open_null())?;
-    Ok(exec::Ready { setup, user, warnings, null, filter })
+    Ok(exec::Ready { setup, user, warnings, null, filter, birth: shared.map(|(_, birth)| birth) })
 }
 
 /// Names the stage of an error.

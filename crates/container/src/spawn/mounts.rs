@@ -15,8 +15,8 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, major, makedev, minor, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, chdir, fchdir, fchownat, pivot_root, symlinkat};
 use podrun_plan::may_cover_in_proc;
-use podrun_plan::model::{MountPlan, MountSource};
-use podrun_sandbox::init::{ROOTFS, SHM, VOLUMES};
+use podrun_plan::model::{MountPlan, MountSource, Owner};
+use podrun_sandbox::init::{PROC, ROOTFS, SHM, VOLUMES};
 use podrun_sandbox::mount::{self, Attributes, Filesystem, attach, attach_at, clone_tree};
 use podrun_sandbox::path::{self, Walk, components, is_plain_name};
 use podrun_sandbox::protocol::{DeviceNode, Failure, Stage, StartRequest};
@@ -64,7 +64,14 @@ pub(super) fn system(root: BorrowedFd<'_>, request: &StartRequest, fds: &Fds) ->
     let stage =
         |what: &str, result: io::Result<OwnedFd>| at(Stage::SystemMounts, &format!("mount {what}"), result);
 
-    let proc = stage("/proc", mount_on(root, "/proc", new(c"proc", &[], hardened)))?;
+    let proc = match request.setup.namespaces.pid {
+        // The caller is not in that namespace, whose /proc it would have to be to mount it.
+        Owner::Pod => {
+            CString::new(PROC).map_err(Into::into).and_then(|path| clone_tree(AT_FDCWD, &path, false))
+        }
+        Owner::Container | Owner::Host => new(c"proc", &[], hardened),
+    };
+    let proc = stage("/proc", mount_on(root, "/proc", proc))?;
     let sys = stage("/sys", mount_on(root, "/sys", new(c"sysfs", &[], read_only)))?;
     let cgroup = new(c"cgroup2", &[], read_only)
         .and_then(|cgroup| attach_at(cgroup.as_fd(), sys.as_fd(), c"fs/cgroup").map(|()| cgroup));
@@ -235,6 +242,12 @@ fn from_sandbox(name: &str, plan: &MountPlan, container: &str) -> Result<OwnedFd
         source = at(Stage::SubPath, &what, volume::sub_path(source.as_fd(), sub_path))?;
     }
     at(Stage::Mounts, &format!("copy volume {name:?}"), volume::detach(source.as_fd(), plan))
+}
+
+/// Mounts a /proc of the caller's pid namespace where containers take theirs from.
+pub(super) fn shared_proc() -> io::Result<()> {
+    let proc = new(c"proc", &[], Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC)?;
+    attach_at(proc.as_fd(), AT_FDCWD, &CString::new(PROC)?)
 }
 
 /// Returns a detached mount of an empty directory that stays empty.

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::pipe2;
 use podrun_namespaces::{CloneArgs, Cloned, Kinds, PidFd, clone3};
 use podrun_sandbox::protocol::{Failure, Identity, Stage};
@@ -23,8 +23,8 @@ use crate::sys;
 /// User and group of the process: those of the pause container of Kubernetes.
 const ID: u32 = 65_535;
 
-/// Makes a pid namespace with a first process that reaps orphans. Every process that the caller clones from now on is
-/// in it; the caller is not. Returns the process and its id as the caller sees it.
+/// Makes a pid namespace with a first process that reaps orphans, and mounts its /proc in the caller's root. Returns the
+/// process and its id as the caller sees it, who is not in the namespace.
 ///
 /// # Errors
 ///
@@ -36,7 +36,7 @@ const ID: u32 = 65_535;
 pub unsafe fn share_processes(filter: &Filter) -> Result<(i32, PidFd), Failure> {
     let failed = |error: io::Error| failure(Stage::Sandbox, "make the pid namespace", &error);
     let (report, report_in) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| failed(errno.into()))?;
-    let args = CloneArgs::new().namespaces(Kinds::MNT | Kinds::PID);
+    let args = CloneArgs::new().namespaces(Kinds::PID);
     // SAFETY: the process has one thread, as the caller promises, and the child never leaves this block.
     let (pid, pidfd) = match unsafe { clone3(&args) }.map_err(failed)? {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
@@ -48,12 +48,11 @@ pub unsafe fn share_processes(filter: &Filter) -> Result<(i32, PidFd), Failure> 
         Some(Report::Failed(failure)) => return Err(failure),
         None => return Err(failed(io::ErrorKind::WouldBlock.into())),
     }
-    bear_children_beside(&pidfd).map_err(failed)?;
     Ok((pid, pidfd))
 }
 
 /// Puts the processes that the caller clones from now on into the pid namespace of a process.
-pub(crate) fn bear_children_beside(process: &PidFd) -> io::Result<()> {
+pub(super) fn bear_children_beside(process: &PidFd) -> io::Result<()> {
     Ok(setns(process, CloneFlags::CLONE_NEWPID)?)
 }
 
@@ -76,6 +75,10 @@ fn become_reaper(filter: &Filter, report: OwnedFd) -> ! {
 }
 
 fn prepare(filter: &Filter) -> Result<(), Failure> {
+    // As long as there is nobody else in the namespace: later, whoever mounts it could be taken over while it may.
+    at(Stage::Sandbox, "mount /proc", mounts::shared_proc())?;
+    let unshared = unshare(CloneFlags::CLONE_NEWNS).map_err(io::Error::from);
+    at(Stage::Sandbox, "make a mount namespace", unshared)?;
     let root = at(Stage::Sandbox, "make an empty root", mounts::empty())?;
     at(Stage::Sandbox, "attach an empty root", mounts::attach_root(root.as_fd()))?;
     at(Stage::Sandbox, "change the root", mounts::pivot(root.as_fd()))?;

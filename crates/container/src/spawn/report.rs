@@ -26,6 +26,14 @@ pub enum Report {
     Failed(Failure),
 }
 
+impl Report {
+    /// What it means if a process has ended without a word.
+    pub(crate) fn silence() -> Self {
+        let message = "the process ended before the program was executed".to_owned();
+        Self::Failed(Failure { stage: Stage::Process, errno: 0, message })
+    }
+}
+
 /// Writes a report. One to a caller that is gone helps nobody, so errors do not matter.
 pub(super) fn write(pipe: &mut File, report: &Report) {
     let mut line = serde_json::to_vec(report).unwrap_or_default();
@@ -44,6 +52,12 @@ impl ReportReader {
     /// Reads from the pipe of a [`Spawned`](super::Spawned).
     pub fn new(pipe: OwnedFd) -> Self {
         Self { pipe: pipe.into(), text: Vec::new() }
+    }
+
+    /// Reads what is there, and returns the outcome, though the pipe may be open: the process has ended, but somebody may
+    /// have taken its end of the pipe.
+    pub fn conclude(&mut self) -> Report {
+        self.read().unwrap_or_else(|| outcome(&self.text))
     }
 
     /// Reads what is there, and returns the outcome if the pipe has been closed; none if it is still open.
@@ -68,13 +82,16 @@ impl AsFd for ReportReader {
     }
 }
 
-/// The last report counts: a failure to execute comes after `Ready`.
+/// A failure to execute comes after `Ready`. Nothing else does: whoever could take the process over by then must not say
+/// whom it runs as.
 fn outcome(text: &[u8]) -> Report {
-    let mut lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.next_back().and_then(|line| serde_json::from_slice(line).ok()).unwrap_or_else(|| {
-        let message = "the process ended before the program was executed".to_owned();
-        Report::Failed(Failure { stage: Stage::Process, errno: 0, message })
-    })
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let mut reports = lines.map(serde_json::from_slice).map_while(Result::ok);
+    match reports.next() {
+        Some(Report::Failed(failure)) => Report::Failed(failure),
+        Some(ready) => reports.find(|report| matches!(report, Report::Failed(_))).unwrap_or(ready),
+        None => Report::silence(),
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_report_counts_and_silence_is_a_failure() {
+    fn a_failure_counts_or_else_the_first_report_and_silence_is_a_failure() {
         let ready = Report::Ready { user: Identity::default(), home: None, warnings: vec!["w".to_owned()] };
         let failed = Report::Failed(Failure {
             stage: Stage::Exec,
@@ -95,6 +112,9 @@ mod tests {
         };
         assert_eq!(outcome(&text(&[&ready])), ready);
         assert_eq!(outcome(&text(&[&ready, &failed])), failed);
+        let other = Report::Ready { user: Identity::default(), home: None, warnings: Vec::new() };
+        assert_eq!(outcome(&text(&[&ready, &other])), ready, "the second is not believed");
+        assert_eq!(outcome(&text(&[&ready, &other, &failed])), failed);
         for broken in [&b""[..], b"{", b"\n\n", b"null\n"] {
             assert!(matches!(outcome(broken), Report::Failed(_)), "{broken:?}");
         }
@@ -108,6 +128,7 @@ mod tests {
         let ready = Report::Ready { user: Identity::default(), home: None, warnings: Vec::new() };
         write(&mut pipe, &ready);
         assert_eq!(reader.read(), None);
+        assert_eq!(reader.conclude(), ready);
         drop(pipe);
         assert_eq!(reader.read(), Some(ready));
     }

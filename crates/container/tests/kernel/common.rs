@@ -48,10 +48,15 @@ impl Ended {
     }
 }
 
-pub(crate) fn init_program() -> InitProgram {
+/// Returns where cargo has built an example of this package.
+pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let target = test.ancestors().nth(2).expect("target/debug/deps/test");
-    InitProgram::new(target.join("examples/init"))
+    target.join("examples").join(name)
+}
+
+pub(crate) fn init_program() -> InitProgram {
+    InitProgram::new(example("init"))
 }
 
 pub(crate) fn namespaces() -> NamespacePlan {

@@ -67,8 +67,9 @@ impl Running {
 
     fn end(mut self) -> Ended {
         let mut output = String::new();
-        let ExecEvent::Exited(status) = next(&mut self.exec) else { panic!("it ends first") };
+        // Before anything is waited for: a command that has more to say than a pipe holds does not end unread.
         self.output.read_to_string(&mut output).expect("read");
+        let ExecEvent::Exited(status) = next(&mut self.exec) else { panic!("it ends first") };
         assert_eq!(next(&mut self.exec), ExecEvent::Gone);
         closed(&self.exec);
         Ended { status, output }
@@ -109,6 +110,8 @@ fn a_command_tells_how_it_ended_and_what_it_wrote() {
     assert_eq!(ended, Ended { status: ExitStatus::Code(7), output: "out\nerr\n".to_owned() });
     let killed = run(&pod, &setup, &["sh", "-c", "kill -15 $$"]);
     assert_eq!(killed.status, ExitStatus::Signal(15));
+    // More than a pipe holds.
+    assert_eq!(shell(&pod, &setup, "seq 1 20000").lines().count(), 20_000);
     assert_eq!(shell(&pod, &setup, "cat; readlink /proc/self/fd/0; echo \"$1\""), "/dev/null\n\n");
     pod.remove();
 }

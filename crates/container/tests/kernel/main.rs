@@ -1,5 +1,5 @@
-//! Containers on a real kernel. The init they run under is this package's example `init`, which cargo builds before the
-//! tests.
+//! Containers on a real kernel. The init they run under is this package's example `init`, and what lies in wait for
+//! others the example `tracer`, which cargo builds before the tests.
 
 mod adoption;
 mod common;
@@ -8,4 +8,5 @@ mod exec_hostile;
 mod hostile;
 mod isolation;
 mod lifecycle;
+mod start_hostile;
 mod volumes;

@@ -17,7 +17,7 @@ use crate::paths::{create_private_dir, open_lock};
 /// can be looked at without being taken, and whoever only looks cannot keep the next supervisor out.
 #[derive(Debug)]
 pub(crate) struct SupervisorLock {
-    _file: File,
+    file: File,
 }
 
 impl SupervisorLock {
@@ -40,11 +40,18 @@ impl SupervisorLock {
                 Err(errno) => return Err(Error::io("lock", &path, errno.into())),
             }
             // A file that has been removed since it was opened keeps nobody out.
-            let ours = file.metadata().map_err(|source| Error::io("look at", &path, source))?;
-            if fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino())) {
-                return Ok(Some(Self { _file: file }));
+            let lock = Self { file };
+            if lock.is_of(run_dir) {
+                return Ok(Some(lock));
             }
         }
+    }
+
+    /// Returns whether this is the lock that others find there: the file may have been removed.
+    pub(crate) fn is_of(&self, run_dir: &Path) -> bool {
+        let identity = |found: io::Result<fs::Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
+        let ours = identity(self.file.metadata());
+        ours.is_some() && ours == identity(fs::metadata(run_dir.join("lock")))
     }
 
     /// Returns whether somebody has it.

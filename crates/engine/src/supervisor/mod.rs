@@ -16,6 +16,7 @@ mod carry_out;
 mod close;
 mod exec;
 mod executors;
+mod ground;
 mod handlers;
 mod hooks;
 mod images;
@@ -53,6 +54,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use self::executors::Executors;
+use self::ground::next_removal;
 use self::hooks::RunningHook;
 use self::images::{PullDone, Pulls};
 use self::journal::Journal;
@@ -131,7 +133,7 @@ async fn supervise(
         None | Some(Ok(_) | Err(Errno::EPIPE)) => Ok(()),
         Some(Err(errno)) => Err(Error::Launch { source: errno.into() }),
     };
-    let Some(lock) = SupervisorLock::acquire(&run_dir)? else {
+    let Some(mut lock) = SupervisorLock::acquire(&run_dir)? else {
         // Two looked after the Pod at the same time, and the other one was quicker.
         return tell();
     };
@@ -142,7 +144,8 @@ async fn supervise(
         }
         loaded => loaded?,
     };
-    server::serve(&run_dir, hub).map_err(|source| Error::io("bind socket in", &run_dir, source))?;
+    server::serve(&run_dir, hub.clone()).map_err(|source| Error::io("bind socket in", &run_dir, source))?;
+    let mut ground = supervisor.watch_ground();
     supervisor.seek_room();
     if supervisor.is_held_back() {
         // Whoever waits for the Pod's start is to see that there will be none for now.
@@ -160,6 +163,12 @@ async fn supervise(
         tokio::select! {
             input = next_sandbox_input(&mut supervisor.connection) => supervisor.on_sandbox(input),
             () = sleep_until(deadline) => supervisor.on_time(),
+            () = next_removal(ground.as_ref()) => {
+                match supervisor.look_at_ground(lock, &hub, &mut ground)? {
+                    Some(kept) => lock = kept,
+                    None => return Ok(()),
+                }
+            }
             () = next_room(supervisor.room.as_ref()) => supervisor.seek_room(),
             Some(wish) = wishes.recv() => supervisor.on_wish(wish),
             Some(done) = done.recv() => supervisor.on_done(done),
@@ -269,6 +278,8 @@ struct Supervisor {
     done: mpsc::Sender<Done>,
     /// Who waits for what has come in to be written down.
     waiting: Vec<oneshot::Sender<std::result::Result<(), String>>>,
+    /// Somebody has removed the Pod's record: nothing is written any more.
+    unrecorded: bool,
     finished: bool,
     remove: bool,
 }
@@ -359,6 +370,7 @@ impl Supervisor {
             present,
             done,
             waiting: Vec::new(),
+            unrecorded: false,
             finished: false,
             remove: false,
         };

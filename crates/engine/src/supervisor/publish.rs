@@ -44,6 +44,9 @@ impl Supervisor {
             self.published.finished = true;
             self.dirty = true;
         }
+        if self.unrecorded {
+            self.dirty = false;
+        }
         if self.dirty {
             let durable = self.published.status.phase.is_terminal();
             let result = self.records.publish(&self.pod.meta.uid, &self.published, durable);
@@ -64,6 +67,9 @@ impl Supervisor {
     }
 
     pub(super) fn save_state(&mut self, durable: bool) -> Result<()> {
+        if self.unrecorded {
+            return Ok(());
+        }
         Self::warn_on_error(self.journal.write(&self.record.pod, &self.machine));
         let state = self.machine.state().clone();
         let saved = Saved { boot_id: self.boot_id.clone(), ahead: self.ahead, state };

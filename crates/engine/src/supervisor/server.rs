@@ -57,6 +57,11 @@ pub(super) fn serve(run_dir: &Path, hub: Hub) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns whether the socket is where others look for it.
+pub(super) fn is_bound(run_dir: &Path) -> bool {
+    run_dir.join(SOCKET).exists()
+}
+
 async fn converse(stream: UnixStream, hub: Hub) {
     // The directory is the owner's alone; this also refuses a process that was handed the socket.
     let own = nix::unistd::geteuid().as_raw();

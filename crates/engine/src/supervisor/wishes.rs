@@ -50,7 +50,7 @@ impl Supervisor {
     }
 
     /// Writes down when the Pod has to be gone; a later wish counts only where it is sooner.
-    fn note_deletion(&mut self, grace_seconds: Option<u64>) {
+    pub(super) fn note_deletion(&mut self, grace_seconds: Option<u64>) {
         let grace = grace_seconds.unwrap_or(self.pod.spec.termination_grace_period.as_secs());
         let sooner = self.published.deletion.is_none_or(|d| grace < d.grace_seconds);
         if sooner {

@@ -33,13 +33,11 @@ pub(super) fn normal(statuses: &[Value]) -> Vec<Value> {
         let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
         let conditions: Vec<_> = conditions
             .iter()
-            .map(|c| {
-                json!([c["type"], c["status"], c["reason"], c["message"], c["observedGeneration"].is_i64()])
-            })
+            .map(|c| json!([c["type"], c["status"], c["reason"], c["message"], c["observedGeneration"]]))
             .collect();
         json!({
             "phase": status["phase"], "reason": status["reason"], "message": status["message"], "qosClass": status["qosClass"], "conditions": conditions,
-            "observedGeneration": status["observedGeneration"].is_i64(),
+            "observedGeneration": status["observedGeneration"],
             "startTime": status["startTime"].is_string(),
             "initContainerStatuses": list(status, "initContainerStatuses"),
             "containerStatuses": list(status, "containerStatuses"),

@@ -18,6 +18,8 @@ use crate::{path, sys};
 
 /// Where init keeps the tmpfs volumes, in its own root.
 pub const VOLUMES: &str = "/volumes";
+/// Where init keeps the /proc of the pid namespace that containers share, if they do.
+pub const PROC: &str = "/proc";
 /// Where init keeps the Pod's /dev/shm.
 pub const SHM: &str = "/shm";
 /// Where a container's root file system is attached, in its own copy of init's mounts.
@@ -141,7 +143,7 @@ fn enter_own_root(setup: &InitSetup, mounts: Vec<OwnedFd>) -> io::Result<()> {
     tmpfs.set(c"mode", c"755")?;
     let root = tmpfs.mount(Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC)?;
     let mode = Mode::from_bits_truncate(0o755);
-    for name in ["rootfs", "shm", "volumes"] {
+    for name in ["proc", "rootfs", "shm", "volumes"] {
         mkdirat(&root, name, mode)?;
     }
     let mut mounts = mounts.into_iter();

@@ -62,7 +62,8 @@ impl WirePod {
 
     /// Returns the Pod with the identity that it got when it was created.
     ///
-    /// `deletion` is when the Pod ends at the latest and the grace period in seconds, once its deletion was asked for.
+    /// `deletion` is when the Pod ends at the latest and the grace period in seconds, once its deletion was asked for. As on
+    /// an API server the generation is then one more than `generation`.
     #[must_use]
     pub fn with_metadata(
         &self,
@@ -74,7 +75,7 @@ impl WirePod {
         let mut pod = self.0.clone();
         pod.metadata.uid = Some(uid.to_owned());
         pod.metadata.creation_timestamp = Some(status::time(created));
-        pod.metadata.generation = Some(generation);
+        pod.metadata.generation = Some(generation + i64::from(deletion.is_some()));
         pod.metadata.deletion_timestamp = deletion.map(|(at, _)| status::time(at));
         pod.metadata.deletion_grace_period_seconds = deletion.map(|(_, grace)| grace);
         Self(pod)
