@@ -44,6 +44,7 @@ pub use config::{Config, NodeConfig};
 pub use engine::{CgroupReadBack, Engine, Launcher, PodFault, Pods, lease_of};
 pub use error::{Error, Result, chain};
 pub use events::EventRecord;
+pub use launch::return_large_blocks;
 pub use network::NetworkView;
 pub use paths::Paths;
 pub use podrun_lifecycle::EventKind;

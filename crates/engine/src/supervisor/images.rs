@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use super::{Done, Supervisor};
 use crate::engine::lease_of;
 use crate::error::chain;
-use crate::launch::release_memory;
+use crate::launch::{release_memory, return_large_blocks};
 use crate::paths::Paths;
 use crate::registries;
 
@@ -164,6 +164,7 @@ impl Supervisor {
                 return;
             }
         };
+        return_large_blocks();
         let (paths, done, name) = (self.paths.clone(), self.done.clone(), image.clone());
         let lease = lease_of(&self.pod.meta.uid);
         let task = tokio::spawn(async move {
