@@ -1,4 +1,5 @@
-//! A pull that is killed at any moment, or whose disk is full, leaves a store that can be read, and the next one completes it.
+//! A pull, load or import that is killed at any moment, or a pull whose disk is full, leaves a store that can be read, and the
+//! next one completes it.
 
 mod common;
 
@@ -14,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tar::{Builder, Header};
 
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
-/// How often a pull is killed; `PODRUN_KILLS` asks for more.
+/// How often each of them is killed; `PODRUN_KILLS` asks for more.
 const KILLS: u32 = 40;
 
 /// Returns bytes that do not compress, others for each seed.
@@ -44,14 +45,19 @@ fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// Puts an image of these layers into the registry and returns its name.
-fn push(registry: &Registry, layers: &[Vec<u8>]) -> String {
+fn config(layers: &[Vec<u8>]) -> String {
     let architecture = podrun_image::Platform::host().architecture;
     let diff_ids: Vec<_> = layers.iter().map(|layer| digest(layer)).collect();
     let config = json!({ "architecture": architecture, "os": "linux", "config": { "Cmd": ["x"] },
         "rootfs": { "type": "layers", "diff_ids": diff_ids } });
+    config.to_string()
+}
+
+/// Puts an image of these layers into the registry and returns its name.
+fn push(registry: &Registry, layers: &[Vec<u8>]) -> String {
+    let config = config(layers);
     let layers: Vec<_> = layers.iter().map(|layer| (TAR, layer.as_slice())).collect();
-    registry.push("team/app", "1", config.to_string().as_bytes(), &layers);
+    registry.push("team/app", "1", config.as_bytes(), &layers);
     format!("{}/team/app:1", registry.name())
 }
 
@@ -62,8 +68,39 @@ fn trust(podrun: &Podrun, registry: &Registry) {
     fs::write(dir.join("registries.toml"), text).expect("write");
 }
 
+fn kills() -> u32 {
+    std::env::var("PODRUN_KILLS").map_or(KILLS, |text| text.parse().expect("PODRUN_KILLS is a number"))
+}
+
 fn entries(dir: &Path) -> usize {
     fs::read_dir(dir).map_or(0, Iterator::count)
+}
+
+/// Removes all images, and sees that nothing of them is left in the store.
+fn nothing_stays(podrun: &Podrun) {
+    podrun.podrun(&["image", "prune", "-a"]).ok();
+    let store = podrun.state().join("data/images");
+    for left in ["blobs/sha256", "layers", "joins", "incoming", "tmp"] {
+        assert_eq!(entries(&store.join(left)), 0, "{left} after everything was removed");
+    }
+}
+
+/// Writes a docker-archive with an image of these layers.
+fn docker_archive(path: &Path, reference: &str, layers: &[Vec<u8>]) {
+    let mut archive = Builder::new(fs::File::create(path).expect("create"));
+    let mut add = |name: &str, content: &[u8]| {
+        let mut header = Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append_data(&mut header, name, content).expect("write");
+    };
+    let names: Vec<_> = (0..layers.len()).map(|number| format!("{number}.tar")).collect();
+    names.iter().zip(layers).for_each(|(name, layer)| add(name, layer));
+    add("config.json", config(layers).as_bytes());
+    let manifest = json!([{ "Config": "config.json", "RepoTags": [reference], "Layers": names }]);
+    add("manifest.json", manifest.to_string().as_bytes());
+    archive.finish().expect("write");
 }
 
 #[test]
@@ -82,7 +119,7 @@ fn killed_at_any_moment_the_next_one_goes_on() {
     podrun.podrun(&["image", "rm", &image]).ok();
     registry.answered();
 
-    let kills = std::env::var("PODRUN_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let kills = kills();
     let (mut resumed, mut cut) = (0, 0);
     for round in 0..kills {
         let running = podrun.spawn(&["image", "pull", "--progress=none", &image]);
@@ -112,15 +149,64 @@ fn killed_at_any_moment_the_next_one_goes_on() {
     podrun.podrun(&["image", "pull", &image]).ok();
     podrun.podrun(&["image", "check"]).ok();
     podrun.podrun(&["image", "rm", &image]).ok();
-    podrun.podrun(&["image", "prune"]).ok();
-    let store = podrun.state().join("data/images");
-    for left in ["blobs/sha256", "layers", "incoming", "tmp"] {
-        assert_eq!(entries(&store.join(left)), 0, "{left} after everything was removed");
-    }
+    nothing_stays(&podrun);
     fs::remove_dir_all(podrun.state().join("etc")).expect("it is ours");
     podrun.finish();
     drop(registry);
     dir.close();
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a moment that has nothing to do with what podrun does")]
+fn a_load_or_an_import_that_is_killed_leaves_a_store_that_can_be_read() {
+    require!(root);
+    let podrun = Podrun::empty();
+    let layers: Vec<_> = (1..=3).map(|seed| layer(seed, 3_000_000)).collect();
+    let archive = podrun.dir().join("image.tar");
+    docker_archive(&archive, "localhost/app:1", &layers);
+    let rootfs = podrun.dir().join("rootfs.tar");
+    fs::write(&rootfs, layer(4, 6_000_000)).expect("write");
+    let (archive, rootfs) = (archive.display().to_string(), rootfs.display().to_string());
+    let kills = kills();
+    for command in [&["image", "load", &archive][..], &["image", "import", &rootfs, "localhost/app:1"]] {
+        let begun = Instant::now();
+        podrun.podrun(command).ok();
+        let mut whole = begun.elapsed();
+        podrun.podrun(&["image", "rm", "localhost/app:1"]).ok();
+        let (mut cut, mut whole_ones, mut round) = (0, 0, 0_u64);
+        while cut < kills {
+            let running = podrun.spawn(command);
+            let random = u32::from(noise(round * 7919 + 5, 9)[8]);
+            std::thread::sleep(whole.mul_f64(f64::from(random) / 200.0).min(Duration::from_secs(5)));
+            running.kill();
+            round += 1;
+            // The image is there whole or not at all, and the store can be read.
+            let listed = podrun.podrun(&["image", "ls", "-q"]).ok();
+            // The machine becomes quicker and slower; half of them are to be killed.
+            whole = whole.mul_f64(if listed.is_empty() { 1.1 } else { 0.9 });
+            if listed.is_empty() {
+                cut += 1;
+                // Sometimes it is finished, sometimes killed again, sometimes given up.
+                match random % 4 {
+                    0 => drop(podrun.podrun(command).ok()),
+                    1 => {
+                        nothing_stays(&podrun);
+                        continue;
+                    }
+                    _ => continue,
+                }
+            } else {
+                whole_ones += 1;
+            }
+            podrun.podrun(&["image", "check"]).ok();
+            podrun.podrun(&["image", "rm", "localhost/app:1"]).ok();
+        }
+        assert!(whole_ones < kills * 8, "{whole_ones} ended before: the moments are not well chosen");
+        podrun.podrun(command).ok();
+        podrun.podrun(&["image", "check"]).ok();
+        nothing_stays(&podrun);
+    }
+    podrun.finish();
 }
 
 #[test]

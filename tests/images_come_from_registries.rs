@@ -196,6 +196,65 @@ fn secrets_open_registries_and_wrong_ones_are_told() {
     finish(podrun, registry, dir);
 }
 
+/// Returns a Pod with an image as its volume at /v.
+fn with_volume(name: &str, script: &str, image: &str, policy: &str) -> Value {
+    let mounts = json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }] });
+    let mut manifest = pod(name, &[with(sh("c", script), mounts)]);
+    manifest["spec"]["volumes"] =
+        json!([{ "name": "v", "image": { "reference": image, "pullPolicy": policy } }]);
+    manifest
+}
+
+#[test]
+fn an_image_that_is_a_volume_is_pulled_like_any_other() {
+    require!(root, cgroup2, overlay, program("busybox"), program("docker-registry"));
+    own_network();
+    let dir = TempRoot::new();
+    let mut registry = Registry::start(dir.path());
+    let podrun = podrun(&registry).with_busybox();
+    push(&registry, "team/files", "1", "x");
+    let image = format!("{}/team/files:1", registry.name());
+    registry.answered();
+
+    let script = "ls -d /v/etc/passwd /v/bin/sh; touch /v/new";
+    podrun.run(&with_volume("pulls", script, &image, "IfNotPresent"));
+    assert_eq!(podrun.json("pulls")["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"], 1);
+    let log = podrun.logs("pulls", "c");
+    assert!(log.contains("/v/bin/sh\n/v/etc/passwd\n"), "{log}");
+    assert!(log.contains("touch: /v/new: Read-only file system\n"), "{log}");
+    // The layer is that of the container's own image, and here already.
+    assert_eq!(shown(&registry.answered()), ["GET manifest 200", "GET blob 200"]);
+    // It is the Pod that has a volume, and the container that runs an image.
+    let told = podrun.podrun(&["describe", "pod", "pulls"]).ok();
+    let about = |words: &str| told.lines().find(|line| line.contains(words)).unwrap_or_default().to_owned();
+    let pulled = about(&format!("Successfully pulled image \"{image}\" in "));
+    assert!(!pulled.is_empty() && !pulled.contains("spec.containers"), "{told}");
+    assert!(about("Container image \"localhost/busybox:test\"").contains("spec.containers{c}"), "{told}");
+    podrun.delete("pulls");
+    podrun.run(&with_volume("present", "true", &image, "IfNotPresent"));
+    podrun.delete("present");
+    assert_eq!(registry.answered(), []);
+    podrun.run(&with_volume("always", "true", &image, "Always"));
+    podrun.delete("always");
+    assert_eq!(shown(&registry.answered()), ["HEAD manifest 200"]);
+
+    let absent = image.replace("files:1", "none:1");
+    podrun.start(&with_volume("absent", "true", &absent, "IfNotPresent"));
+    let why = waits_for(&podrun, "absent", &absent);
+    assert!(why.starts_with(&format!("{absent}: not found")), "{why}");
+    let told = podrun.events("absent");
+    for line in [
+        format!("Failed to pull image \"{absent}\": "),
+        format!("Back-off pulling image \"{absent}\""),
+        "Error: ErrImagePull".to_owned(),
+        "Error: ImagePullBackOff".to_owned(),
+    ] {
+        assert!(told.contains(&line), "{line}: {told}");
+    }
+    podrun.delete("absent");
+    finish(podrun, registry, dir);
+}
+
 #[test]
 fn a_pull_is_told_in_the_way_that_is_wanted() {
     require!(root, program("busybox"), program("docker-registry"));

@@ -56,7 +56,8 @@ impl Podrun {
         Self { root: Some(root), leaks: Some(leaks), uids: Mutex::default(), manifests: AtomicUsize::new(0) }
     }
 
-    fn with_busybox(self) -> Self {
+    /// Loads the busybox image of the test kit.
+    pub(crate) fn with_busybox(self) -> Self {
         let archive = busybox_image(self.dir());
         self.podrun(&["image", "load", &archive.display().to_string()]).ok();
         fs::remove_file(archive).expect("the archive is ours");

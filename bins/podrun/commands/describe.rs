@@ -301,6 +301,11 @@ fn describe_volumes(sheet: &mut Sheet, view: &PodView) {
                 sheet.field(4, "Path", path);
                 sheet.field(4, "HostPathType", &format!("{kind:?}"));
             }
+            VolumeSource::Image { reference, pull_policy } => {
+                sheet.field(4, "Type", "Image (the files of an image)");
+                sheet.field(4, "Reference", reference);
+                sheet.field(4, "PullPolicy", &format!("{pull_policy:?}"));
+            }
         }
     }
 }

@@ -35,6 +35,16 @@ pub enum PrepareError {
         /// The cause.
         source: io::Error,
     },
+    /// An image that is a volume cannot be mounted.
+    #[error("mount the image of volume {volume:?} at {target:?}")]
+    ImageVolume {
+        /// Name of the volume.
+        volume: String,
+        /// Where.
+        target: String,
+        /// The cause.
+        source: io::Error,
+    },
     /// There are more mounts than can be sent to init.
     #[error("container {container:?} has {count} mounts, and {max} are the most there can be")]
     TooManyMounts {

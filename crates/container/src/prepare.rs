@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -132,9 +132,32 @@ fn open_log(path: &Path) -> Result<OwnedFd, PrepareError> {
     Ok(file.into())
 }
 
+/// Returns the detached mount of an image that is a volume: all of it, also where a sub path of it is wanted. A part of a
+/// mount cannot be copied before it is attached somewhere, and only the container's process has a place for that.
+fn mount_image(
+    layers: &[PathBuf],
+    plan: &MountPlan,
+    setup: &ContainerSetup,
+) -> Result<OwnedFd, PrepareError> {
+    let failed = |source| PrepareError::ImageVolume {
+        volume: plan.volume.clone().unwrap_or_default(),
+        target: plan.target.clone(),
+        source,
+    };
+    let empty = setup.dir.join("empty");
+    DirBuilder::new().recursive(true).mode(0o700).create(&empty).map_err(failed)?;
+    let mount = overlay::mount_read_only(layers, &empty).map_err(failed)?;
+    volume::dress(mount.as_fd(), plan).map_err(failed)?;
+    Ok(mount)
+}
+
 /// Returns the detached mount of a volume or file; none if it is a tmpfs of the sandbox, which only init can reach.
 fn make_mount(plan: &MountPlan, setup: &ContainerSetup) -> Result<Option<OwnedFd>, PrepareError> {
-    let MountSource::Path(path) = &plan.source else { return Ok(None) };
+    let path = match &plan.source {
+        MountSource::Path(path) => path,
+        MountSource::SandboxTmpfs(_) => return Ok(None),
+        MountSource::Image { layers } => return mount_image(layers, plan, setup).map(Some),
+    };
     let failed = |source| PrepareError::Mount { path: path.clone(), target: plan.target.clone(), source };
     let source = match open_source(path) {
         // As container runtimes do for a hostPath without a type.

@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat, mkdirat};
-use podrun_plan::model::MountPlan;
+use podrun_plan::model::{MountPlan, MountSource};
 use podrun_sandbox::mount::{Attributes, Propagation, adjust, clone_tree};
 use podrun_sandbox::path::{Walk, open};
 use podrun_spec::model::{MountPropagation, RecursiveReadOnly};
@@ -57,6 +57,12 @@ fn make_beneath(volume: BorrowedFd<'_>, path: &Path, mode: Mode) -> io::Result<O
 /// Returns a detached copy of the mount at `source`, with the attributes and the propagation of the plan.
 pub(crate) fn detach(source: BorrowedFd<'_>, plan: &MountPlan) -> io::Result<OwnedFd> {
     let mount = clone_tree(source, c"", true)?;
+    dress(mount.as_fd(), plan)?;
+    Ok(mount)
+}
+
+/// Gives a detached mount the attributes and the propagation of the plan.
+pub(crate) fn dress(mount: BorrowedFd<'_>, plan: &MountPlan) -> io::Result<()> {
     let propagation = match plan.propagation {
         MountPropagation::None => Propagation::Private,
         MountPropagation::HostToContainer => Propagation::Slave,
@@ -66,15 +72,18 @@ pub(crate) fn detach(source: BorrowedFd<'_>, plan: &MountPlan) -> io::Result<Own
     if plan.restricted {
         all = all | Attributes::NOSUID | Attributes::NODEV;
     }
+    if matches!(plan.source, MountSource::Image { .. }) {
+        all = all | Attributes::NOEXEC;
+    }
     let recursive = plan.recursive_read_only != RecursiveReadOnly::Disabled;
     if plan.read_only && recursive {
         all = all | Attributes::RDONLY;
     }
-    adjust(mount.as_fd(), all, Some(propagation), true)?;
+    adjust(mount, all, Some(propagation), true)?;
     if plan.read_only && !recursive {
-        adjust(mount.as_fd(), Attributes::RDONLY, None, false)?;
+        adjust(mount, Attributes::RDONLY, None, false)?;
     }
-    Ok(mount)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ pub use config::{Config, NodeConfig};
 pub use engine::{CgroupReadBack, Engine, Launcher, PodFault, Pods, lease_of};
 pub use error::{Error, Result, chain};
 pub use events::EventRecord;
+pub use memory::return_large_blocks;
 pub use network::NetworkView;
 pub use options::{NetworkOptions, PidsLimit, PodOptions};
 pub use paths::Paths;

@@ -20,6 +20,18 @@ pub(crate) fn share_arena() {
     }
 }
 
+/// Makes this process give large blocks of memory back to the kernel as soon as they are freed.
+///
+/// By itself malloc keeps blocks as large as the largest that was freed so far, for each thread: a few decoders, one after
+/// the other, would take as much as all at once.
+pub fn return_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt takes numbers and may be called at any time; see mallopt(3).
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
+}
+
 /// Gives back what is not in use: free memory of malloc(3), the stack below this frame, and the program's own code, which
 /// is read from its file again where it is needed.
 ///

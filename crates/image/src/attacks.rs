@@ -17,10 +17,11 @@ use crate::error::{Error, Refusal, Result};
 use crate::limits::{self, Limits};
 use crate::load::LoadOptions;
 use crate::manifest::{OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST};
-use crate::protection::{Protection, weak};
+use crate::memory::Memory;
+use crate::protection::{self, Protection, weak};
 use crate::store::session::{Expected, Session};
 use crate::store::{Loaded, Store};
-use crate::stream::Streamed;
+use crate::stream::{Streamed, decompress};
 use crate::sys;
 use crate::tar_stream::TarReader;
 use crate::testing::{Canary, TarFile, TestImage, done, gzip, to_tar, write_dir};
@@ -324,6 +325,36 @@ mod bounds {
         let archive = to_tar(&image.oci(None));
         check(Protection::ZstdWindow, || {
             super::documents::load(&archive).is_ok().then(|| "it was decompressed".to_owned())
+        });
+    }
+
+    #[test]
+    fn many_large_zstd_windows_at_a_time() {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("encoder");
+        encoder.window_log(limits::MAX_ZSTD_WINDOW_LOG).expect("window");
+        io::Write::write_all(&mut encoder, b"x").expect("memory");
+        let frame = encoder.finish().expect("memory");
+        check(Protection::DecoderMemory, || {
+            let memory = Memory::default();
+            let begin = || {
+                let (_, mut stream) = decompress(&frame[..], &memory).expect("zstd");
+                stream.read_exact(&mut [0]).expect("it begins");
+                stream
+            };
+            let first = begin();
+            let (told, telling) = std::sync::mpsc::channel();
+            let inherited = protection::inherit();
+            std::thread::scope(|scope| {
+                let begin = &begin;
+                scope.spawn(move || {
+                    inherited.apply();
+                    drop(begin());
+                    told.send(()).expect("somebody listens");
+                });
+                let second = telling.recv_timeout(std::time::Duration::from_millis(500));
+                drop(first);
+                second.ok().map(|()| "two decoders had the largest window at a time".to_owned())
+            })
         });
     }
 

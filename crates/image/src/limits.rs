@@ -25,8 +25,14 @@ pub const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 pub const MAX_ARCHIVE_MEMBERS: u64 = 100_000;
 /// Images in one archive or layout.
 pub const MAX_IMAGES: u64 = 1_000;
-/// Logarithm of the largest zstd window: 64 MiB of memory for one decoder.
-pub const MAX_ZSTD_WINDOW_LOG: u32 = 26;
+/// Logarithm of the largest zstd window: 32 MiB of memory for one decoder.
+///
+/// That is what the encoder of container tools written in Go uses at its best level, and zstd's own up to level 20. Only
+/// `zstd --ultra` from level 21 on and `zstd --long` want more, which a pull could not give and stay below 64 MiB.
+pub const MAX_ZSTD_WINDOW_LOG: u32 = 25;
+/// Bytes that all zstd decoders of one pull or load have together: one with the largest window, or several with smaller
+/// ones. A layer that finds not enough left waits.
+pub const MAX_DECODER_BYTES: u64 = 33 << 20;
 
 /// The bounds that a caller may change for one load; the others are constants of this module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

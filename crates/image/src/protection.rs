@@ -36,7 +36,7 @@ pub(crate) enum Protection {
     Entries,
     ExtendedHeaders,
     ImpliedDirectories,
-    /// Bounds: lengths of a path, a name and a header, depth, parts of a sparse file, memory of a decoder.
+    /// Bounds: lengths of a path, a name and a header, depth, parts of a sparse file, memory of a decoder and of all.
     PathBytes,
     NameBytes,
     HeaderBytes,
@@ -44,6 +44,7 @@ pub(crate) enum Protection {
     DepthThroughLinks,
     SparseSegments,
     ZstdWindow,
+    DecoderMemory,
     /// Bounds of what is around layers.
     DocumentBytes,
     ArchiveMembers,

@@ -7,7 +7,8 @@ use sha2::Digest as _;
 
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::limits;
+use crate::frames::Frames;
+use crate::memory::Memory;
 use crate::protection::Protection;
 use crate::tar_stream::Source;
 
@@ -100,7 +101,12 @@ impl Compression {
 }
 
 /// Decompresses `source`, whatever it is compressed with; several gzip members or zstd frames in a row are one stream.
-pub(crate) fn decompress<'r, R: Read + 'r>(source: R) -> io::Result<(Compression, Box<dyn Read + 'r>)> {
+///
+/// Windows of zstd are of `memory` and waited for. One of gzip has 32 KiB and is not worth it.
+pub(crate) fn decompress<'r, R: Read + 'r>(
+    source: R,
+    memory: &'r Memory,
+) -> io::Result<(Compression, Box<dyn Read + 'r>)> {
     let mut first = Vec::with_capacity(4);
     let mut source = source;
     // A single read may return fewer than four bytes.
@@ -112,15 +118,7 @@ pub(crate) fn decompress<'r, R: Read + 'r>(source: R) -> io::Result<(Compression
         match compression {
             Compression::None => Box::new(buffered),
             Compression::Gzip => Box::new(MultiGzDecoder::new(buffered)),
-            Compression::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered)?;
-                if Protection::ZstdWindow.is_on() {
-                    decoder.window_log_max(limits::MAX_ZSTD_WINDOW_LOG)?;
-                } else {
-                    decoder.window_log_max(31)?;
-                }
-                Box::new(decoder)
-            }
+            Compression::Zstd => Box::new(Frames::new(buffered, memory)),
         },
     ))
 }

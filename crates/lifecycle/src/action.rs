@@ -11,10 +11,13 @@ pub enum Action {
     PrepareVolumes,
     /// Make the sandbox. Answer: `SandboxReady` or `SandboxFailed`.
     CreateSandbox,
-    /// Find or pull the image of a container. Answer: `ImageReady` or `ImageFailed`.
+    /// Find or pull an image that a container needs. Answer: `ImageReady` or `ImageFailed`.
     EnsureImage {
         /// The container.
         container: String,
+        /// The volume that the image is; none for the image that the container runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        volume: Option<String>,
     },
     /// Create and start a container. Answer: `Started` or `StartFailed`, and later `Exited`.
     Start {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use podrun_spec::model::{
     Container, ContainerKind, ContainerLife, Pod, PullPolicy, QosClass, RecursiveReadOnly, RestartAction,
-    RestartPolicy,
+    RestartPolicy, Volume, VolumeSource,
 };
 use podrun_spec::status::MountStatus;
 
@@ -32,9 +32,19 @@ pub(crate) struct ContainerFacts {
     pub(crate) name: String,
     pub(crate) kind: ContainerKind,
     pub(crate) image: String,
-    pub(crate) pull_policy: PullPolicy,
+    /// The images that it needs, in the order in which they are looked for: those that are its volumes, then its own.
+    pub(crate) images: Vec<NeededImage>,
     pub(crate) mounts: Vec<MountStatus>,
     pub(crate) life: ContainerLife,
+}
+
+/// An image without which a container cannot start.
+#[derive(Clone, Debug)]
+pub(crate) struct NeededImage {
+    /// The volume that it is; none for the one that the container runs.
+    pub(crate) volume: Option<String>,
+    pub(crate) name: String,
+    pub(crate) pull_policy: PullPolicy,
 }
 
 impl PodFacts {
@@ -50,7 +60,10 @@ impl PodFacts {
             active_deadline: spec.active_deadline,
             readiness_gates: spec.readiness_gates.clone(),
             qos_class: spec.qos_class,
-            containers: spec.all_containers().map(|(kind, c)| ContainerFacts::of(kind, c)).collect(),
+            containers: spec
+                .all_containers()
+                .map(|(kind, c)| ContainerFacts::of(kind, c, &spec.volumes))
+                .collect(),
             init_count: spec.init_containers.len(),
         }
     }
@@ -83,7 +96,7 @@ impl PodFacts {
 }
 
 impl ContainerFacts {
-    fn of(kind: ContainerKind, container: &Container) -> Self {
+    fn of(kind: ContainerKind, container: &Container, volumes: &[Volume]) -> Self {
         let mounts = container.volume_mounts.iter().map(|m| MountStatus {
             name: m.name.clone(),
             mount_path: m.mount_path.clone(),
@@ -96,9 +109,20 @@ impl ContainerFacts {
             name: container.name.clone(),
             kind,
             image: container.image.clone(),
-            pull_policy: container.pull_policy,
+            images: needed_images(container, volumes),
             mounts: mounts.collect(),
             life: container.life.clone(),
         }
     }
+}
+
+fn needed_images(container: &Container, volumes: &[Volume]) -> Vec<NeededImage> {
+    let is_mounted = |volume: &&Volume| container.volume_mounts.iter().any(|m| m.name == volume.name);
+    let of_volume = |volume: &Volume| {
+        let VolumeSource::Image { reference, pull_policy } = &volume.source else { return None };
+        let (volume, name) = (Some(volume.name.clone()), reference.clone());
+        Some(NeededImage { volume, name, pull_policy: *pull_policy })
+    };
+    let own = NeededImage { volume: None, name: container.image.clone(), pull_policy: container.pull_policy };
+    volumes.iter().filter(is_mounted).filter_map(of_volume).chain([own]).collect()
 }

@@ -63,26 +63,35 @@ pub enum Input {
     },
     /// The sandbox's init died without being asked: all containers are dead.
     SandboxLost,
-    /// A container's image is being pulled: it was not here, or the pull policy is `Always`.
+    /// An image that a container needs is being pulled: it was not here, or the pull policy is `Always`.
     ///
     /// Optional; it makes the `Pulling` event come when the pull begins rather than with its result.
     ImagePulling {
         /// The container.
         container: String,
+        /// The volume that the image is; none for the image that the container runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        volume: Option<String>,
     },
-    /// A container's image is here.
+    /// An image that a container needs is here.
     ImageReady {
         /// The container.
         container: String,
+        /// The volume that the image is; none for the image that the container runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        volume: Option<String>,
         /// `sha256:…` or `repository@sha256:…`, for `imageID`.
         image_id: String,
         /// Where it was pulled for this start; none where it was here already.
         pulled: Option<PulledImage>,
     },
-    /// A container's image cannot be had.
+    /// An image that a container needs cannot be had.
     ImageFailed {
         /// The container.
         container: String,
+        /// The volume that the image is; none for the image that the container runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        volume: Option<String>,
         /// `ErrImagePull`, `ErrImageNeverPull`, `InvalidImageName`, `ImageInspectError`.
         reason: String,
         /// The reason in words.

@@ -118,7 +118,10 @@ impl Machine {
             let container = name(start.container);
             let hook = HookKind::PostStart;
             match start.step {
-                StartStep::Image { .. } => actions.push(Action::EnsureImage { container }),
+                StartStep::Image { need, .. } => {
+                    let volume = self.pod.containers[start.container].images[need].volume.clone();
+                    actions.push(Action::EnsureImage { container, volume });
+                }
                 StartStep::Start { attempt } => actions.push(Action::Start { container, attempt }),
                 StartStep::PostStart { attempt }
                     if state.containers[start.container].hook_error.is_none() =>
@@ -168,12 +171,12 @@ impl Step<'_> {
             Input::SandboxReady { pod_ips } => self.sandbox_ready(pod_ips),
             Input::SandboxFailed { message } => self.sandbox_failed(&message),
             Input::SandboxLost => self.sandbox_lost(),
-            Input::ImagePulling { container } => self.image_pulling(&container),
-            Input::ImageReady { container, image_id, pulled } => {
-                self.image_ready(&container, image_id, pulled);
+            Input::ImagePulling { container, volume } => self.image_pulling(&container, volume.as_deref()),
+            Input::ImageReady { container, volume, image_id, pulled } => {
+                self.image_ready(&container, volume.as_deref(), image_id, pulled);
             }
-            Input::ImageFailed { container, reason, message } => {
-                self.image_failed(&container, &reason, message);
+            Input::ImageFailed { container, volume, reason, message } => {
+                self.image_failed(&container, volume.as_deref(), &reason, message);
             }
             Input::Started { container, attempt, at, user } => self.started(&container, attempt, at, user),
             Input::StartFailed { container, attempt, failure } => {

@@ -8,7 +8,7 @@ use crate::action::Action;
 use crate::backoff::go_duration;
 use crate::container::{Record, Waiting};
 use crate::events;
-use crate::facts::PodFacts;
+use crate::facts::{NeededImage, PodFacts};
 use crate::input::PulledImage;
 use crate::machine::Step;
 use crate::rules::is_restarted;
@@ -25,14 +25,14 @@ enum Wait {
     Error(Duration),
     /// The back-off after its last run.
     Crash(Duration),
-    /// The back-off after the last try to pull its image.
-    Pull(Duration),
+    /// The back-off after the last try to pull an image that it needs, by its place among those.
+    Pull(Duration, usize),
 }
 
 impl Wait {
     const fn until(self) -> Duration {
         match self {
-            Self::Error(at) | Self::Crash(at) | Self::Pull(at) => at,
+            Self::Error(at) | Self::Crash(at) | Self::Pull(at, _) => at,
         }
     }
 
@@ -41,7 +41,7 @@ impl Wait {
         match self {
             Self::Error(_) => None,
             Self::Crash(_) => Some("CrashLoopBackOff"),
-            Self::Pull(_) => Some("ImagePullBackOff"),
+            Self::Pull(..) => Some("ImagePullBackOff"),
         }
     }
 
@@ -70,8 +70,12 @@ fn wait(pod: &PodFacts, state: &State, container: usize) -> Option<Wait> {
     if let Some(at) = finished.and_then(|finished| record.backoff.until(finished, now)) {
         return Some(Wait::Crash(at));
     }
-    let failed = state.images.get(&pod.containers[container].image)?;
-    failed.backoff.until_since_update(now).map(Wait::Pull)
+    let until = |(need, image): (usize, &NeededImage)| {
+        let until = state.images.get(&image.name)?.backoff.until_since_update(now)?;
+        Some((until, need))
+    };
+    let longest = pod.containers[container].images.iter().enumerate().filter_map(until).max();
+    longest.map(|(until, need)| Wait::Pull(until, need))
 }
 
 /// Returns when the next start is due, or now where a back-off has yet to be shown.
@@ -90,6 +94,17 @@ pub(crate) fn deadline(pod: &PodFacts, state: &State) -> Option<Duration> {
 
 fn is_starting(state: &State, container: usize) -> bool {
     state.in_flight.is_some_and(|f| f.container == container)
+}
+
+/// An image that is waited for.
+struct Awaited {
+    container: usize,
+    /// Its place among those that the container needs.
+    need: usize,
+    /// Boot time at which it was asked for, or at which its pull began.
+    since: Duration,
+    /// Whether an event tells of the pull.
+    announced: bool,
 }
 
 impl Step<'_> {
@@ -152,10 +167,11 @@ impl Step<'_> {
                 let message = format!("back-off {delay} restarting failed container={name} pod={title}");
                 self.set_waiting(container, "CrashLoopBackOff", message);
             }
-            Wait::Pull(_) => {
-                let error = self.state.images.get(&facts.image).map_or("", |f| f.error.as_str());
-                let message = format!("Back-off pulling image \"{}\": {error}", facts.image);
-                self.emit(events::pull_backoff(&facts.image), Some(container));
+            Wait::Pull(_, need) => {
+                let image = &facts.images[need].name;
+                let error = self.state.images.get(image).map_or("", |f| f.error.as_str());
+                let message = format!("Back-off pulling image \"{image}\": {error}");
+                self.emit(events::pull_backoff(image), self.whose_image(container, need));
                 self.emit(events::failed("ImagePullBackOff"), Some(container));
                 self.set_waiting(container, "ImagePullBackOff", message);
             }
@@ -178,25 +194,39 @@ impl Step<'_> {
         record.is_restart_due = false;
         record.retry_at = None;
         self.state.cursor = container + 1;
-        // With `Always` the registry is asked for certain; otherwise the engine says so when it does.
-        let announced = self.pod.containers[container].pull_policy == PullPolicy::Always;
-        if announced {
-            self.emit(events::pulling(&self.pod.containers[container].image), Some(container));
-        }
-        self.state.in_flight = Some(InFlight { container, step: StartStep::Image { since: now, announced } });
-        self.actions.push(Action::EnsureImage { container: self.name(container) });
+        self.ask_image(container, 0);
     }
 
-    /// Returns the container whose image is waited for, if it is this one.
-    fn image_in_flight(&self, name: &str) -> Option<(usize, Duration, bool)> {
-        match self.state.in_flight {
-            Some(InFlight { container, step: StartStep::Image { since, announced } })
-                if self.pod.containers[container].name == name =>
-            {
-                Some((container, since, announced))
-            }
-            _ => None,
+    /// Asks for one of the images that a container needs.
+    fn ask_image(&mut self, container: usize, need: usize) {
+        let since = self.now.boot;
+        let image = &self.pod.containers[container].images[need];
+        // With `Always` the registry is asked for certain; otherwise the engine says so when it does.
+        let announced = image.pull_policy == PullPolicy::Always;
+        if announced {
+            self.emit(events::pulling(&image.name), self.whose_image(container, need));
         }
+        let step = StartStep::Image { since, announced, need };
+        self.state.in_flight = Some(InFlight { container, step });
+        let (container, volume) = (self.name(container), image.volume.clone());
+        self.actions.push(Action::EnsureImage { container, volume });
+    }
+
+    /// Returns what events of an image are about: the container that runs it, or the Pod whose volume it is.
+    fn whose_image(&self, container: usize, need: usize) -> Option<usize> {
+        self.pod.containers[container].images[need].volume.is_none().then_some(container)
+    }
+
+    /// Returns the image that is waited for, if it is this one.
+    fn image_in_flight(&self, name: &str, volume: Option<&str>) -> Option<Awaited> {
+        let InFlight { container, step: StartStep::Image { since, announced, need } } =
+            self.state.in_flight?
+        else {
+            return None;
+        };
+        let facts = &self.pod.containers[container];
+        let fits = facts.name == name && facts.images[need].volume.as_deref() == volume;
+        fits.then_some(Awaited { container, need, since, announced })
     }
 
     /// Returns the container whose start is waited for, if it is this attempt of this one.
@@ -207,26 +237,39 @@ impl Step<'_> {
         fits.then_some(start.container)
     }
 
-    pub(crate) fn image_pulling(&mut self, name: &str) {
-        if let Some((container, _, false)) = self.image_in_flight(name) {
-            self.emit(events::pulling(&self.pod.containers[container].image), Some(container));
+    pub(crate) fn image_pulling(&mut self, name: &str, volume: Option<&str>) {
+        if let Some(Awaited { container, need, announced: false, .. }) = self.image_in_flight(name, volume) {
+            let image = &self.pod.containers[container].images[need].name;
+            self.emit(events::pulling(image), self.whose_image(container, need));
             // What happened before the pull began is not part of its duration.
-            let step = StartStep::Image { since: self.now.boot, announced: true };
+            let step = StartStep::Image { since: self.now.boot, announced: true, need };
             self.state.in_flight = Some(InFlight { container, step });
         }
     }
 
-    pub(crate) fn image_ready(&mut self, name: &str, image_id: String, pulled: Option<PulledImage>) {
-        let Some((container, since, announced)) = self.image_in_flight(name) else { return };
-        let image = &self.pod.containers[container].image;
+    pub(crate) fn image_ready(
+        &mut self,
+        name: &str,
+        volume: Option<&str>,
+        image_id: String,
+        pulled: Option<PulledImage>,
+    ) {
+        let Some(awaited) = self.image_in_flight(name, volume) else { return };
+        let Awaited { container, need, since, announced } = awaited;
+        let image = &self.pod.containers[container].images[need].name;
+        let about = self.whose_image(container, need);
         if let Some(pulled) = pulled {
             if !announced {
-                self.emit(events::pulling(image), Some(container));
+                self.emit(events::pulling(image), about);
             }
             let waited = self.now.boot.saturating_sub(since);
-            self.emit(events::pulled(image, pulled, waited), Some(container));
+            self.emit(events::pulled(image, pulled, waited), about);
         } else {
-            self.emit(events::present(image), Some(container));
+            self.emit(events::present(image), about);
+        }
+        // The container's own is the last.
+        if volume.is_some() {
+            return self.ask_image(container, need + 1);
         }
         let record = &mut self.state.containers[container];
         record.image_id = image_id;
@@ -235,20 +278,20 @@ impl Step<'_> {
         self.actions.push(Action::Start { container: self.name(container), attempt });
     }
 
-    pub(crate) fn image_failed(&mut self, name: &str, reason: &str, message: String) {
-        let Some((container, _, announced)) = self.image_in_flight(name) else { return };
+    pub(crate) fn image_failed(&mut self, name: &str, volume: Option<&str>, reason: &str, message: String) {
+        let Some(awaited) = self.image_in_flight(name, volume) else { return };
+        let Awaited { container, need, announced, .. } = awaited;
         self.state.in_flight = None;
-        let image = &self.pod.containers[container].image;
+        let image = &self.pod.containers[container].images[need].name;
+        let about = self.whose_image(container, need);
         match reason {
-            "ErrImageNeverPull" => self.emit(events::image_absent(&message), Some(container)),
-            "InvalidImageName" | "ImageInspectError" => {
-                self.emit(events::inspect_failed(&message), Some(container));
-            }
+            "ErrImageNeverPull" => self.emit(events::image_absent(&message), about),
+            "InvalidImageName" | "ImageInspectError" => self.emit(events::inspect_failed(&message), about),
             _ => {
                 if !announced {
-                    self.emit(events::pulling(image), Some(container));
+                    self.emit(events::pulling(image), about);
                 }
-                self.emit(events::pull_failed(image, &message), Some(container));
+                self.emit(events::pull_failed(image, &message), about);
             }
         }
         self.emit(events::failed(reason), Some(container));

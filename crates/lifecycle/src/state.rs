@@ -115,9 +115,19 @@ pub(crate) struct InFlight {
 /// Which answer a start in progress waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum StartStep {
-    Image { since: Duration, announced: bool },
-    Start { attempt: u32 },
-    PostStart { attempt: u32 },
+    /// `need` is the place of the image among those that the container needs.
+    Image {
+        since: Duration,
+        announced: bool,
+        #[serde(default)]
+        need: usize,
+    },
+    Start {
+        attempt: u32,
+    },
+    PostStart {
+        attempt: u32,
+    },
 }
 
 /// An image that could not be pulled.

@@ -89,12 +89,15 @@ fn fact(input: &Input) -> Option<String> {
         Input::SandboxReady { pod_ips } => format!("the sandbox stands [{}]", pod_ips.join(" ")),
         Input::SandboxFailed { message } => format!("the sandbox failed: {message}"),
         Input::SandboxLost => "the sandbox is lost".to_owned(),
-        Input::ImagePulling { container } => format!("{container}: the image is being pulled"),
-        Input::ImageReady { container, pulled, .. } => {
-            format!("{container}: the image is {}", if pulled.is_some() { "pulled" } else { "here" })
+        Input::ImagePulling { container, volume } => {
+            format!("{container}: the image{} is being pulled", of_volume(volume.as_deref()))
         }
-        Input::ImageFailed { container, reason, message } => {
-            format!("{container}: no image: {reason}: {message}")
+        Input::ImageReady { container, volume, pulled, .. } => {
+            let how = if pulled.is_some() { "pulled" } else { "here" };
+            format!("{container}: the image{} is {how}", of_volume(volume.as_deref()))
+        }
+        Input::ImageFailed { container, volume, reason, message } => {
+            format!("{container}: no image{}: {reason}: {message}", of_volume(volume.as_deref()))
         }
         Input::Started { container, attempt, .. } => format!("{container}#{attempt} runs"),
         Input::StartFailed { container, attempt, failure } => {
@@ -131,11 +134,18 @@ fn fact(input: &Input) -> Option<String> {
     })
 }
 
+/// Returns which of the images that a container needs is meant.
+fn of_volume(volume: Option<&str>) -> String {
+    volume.map_or_else(String::new, |name| format!(" of volume {name}"))
+}
+
 fn decision(action: &Action) -> String {
     match action {
         Action::PrepareVolumes => "prepare volumes".to_owned(),
         Action::CreateSandbox => "create the sandbox".to_owned(),
-        Action::EnsureImage { container } => format!("{container}: ensure the image"),
+        Action::EnsureImage { container, volume } => {
+            format!("{container}: ensure the image{}", of_volume(volume.as_deref()))
+        }
         Action::Start { container, attempt } => format!("{container}#{attempt}: start"),
         Action::RunHook { container, attempt, hook } => format!("{container}#{attempt}: run {hook:?}"),
         Action::SendStopSignal { container, attempt } => {

@@ -1,13 +1,17 @@
 //! The last step: a container's plan, its image and its environment put together.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use podrun_spec::env::{argv, expand};
 use podrun_spec::model::Container;
 
-use crate::facts::ImageFacts;
+use crate::facts::{ImageFacts, Images};
 use crate::fault::ConfigFault;
-use crate::model::{ContainerPlan, ContainerSetup, MountPlan, NamespacePlan, Owner, Plan, SandboxPlan};
+use crate::model::{
+    ContainerPlan, ContainerSetup, MountPlan, MountSource, NamespacePlan, Owner, Plan, SandboxPlan,
+};
 use crate::mounts::{absolute, private_file};
 use crate::signal;
 
@@ -32,10 +36,11 @@ pub fn complete(
     planned: &ContainerPlan,
     container: &Container,
     attempt: u32,
-    image: &ImageFacts,
+    images: Images<'_>,
     env: &[(String, String)],
     grace_period: Duration,
 ) -> Result<ContainerSetup, ConfigFault> {
+    let image = images.own;
     let sandbox = &plan.sandbox;
     check_non_root(sandbox, planned, &image.user)?;
     let args = argv(&container.command, &container.args, &image.entrypoint, &image.cmd, env);
@@ -45,6 +50,7 @@ pub fn complete(
     let dir = planned.dir.join(attempt.to_string());
     let mut mounts =
         planned.mounts.iter().map(|mount| expanded(mount, env)).collect::<Result<Vec<_>, _>>()?;
+    mounts.iter_mut().try_for_each(|mount| fill(mount, images.volumes))?;
     mounts.push(private_file(dir.join("termination-log"), &planned.termination_message_path));
     let mut cgroup = planned.cgroup.clone();
     cgroup.path = format!("{}.{attempt}", cgroup.path);
@@ -86,6 +92,17 @@ fn environment(sandbox: &SandboxPlan, image: &ImageFacts, env: &[(String, String
         }
     }
     all.iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// Gives the mount of an image its layers.
+fn fill(mount: &mut MountPlan, volumes: &BTreeMap<String, Vec<PathBuf>>) -> Result<(), ConfigFault> {
+    let MountSource::Image { layers } = &mut mount.source else { return Ok(()) };
+    let volume = mount.volume.clone().unwrap_or_default();
+    match volumes.get(&volume) {
+        Some(known) => layers.clone_from(known),
+        None => return Err(ConfigFault::NoVolumeImage { volume }),
+    }
+    Ok(())
 }
 
 /// Returns the mount with its `subPathExpr` made into a path.
@@ -172,7 +189,9 @@ mod tests {
         let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let plan = plan(pod, &host()).unwrap();
         let planned = plan.container("c").unwrap();
-        complete(&plan, planned, &pod.spec.containers[0], 2, image, &env, Duration::from_secs(30))
+        let volumes = BTreeMap::from([("files".to_owned(), vec![PathBuf::from("/l/3")])]);
+        let images = Images { own: image, volumes: &volumes };
+        complete(&plan, planned, &pod.spec.containers[0], 2, images, &env, Duration::from_secs(30))
     }
 
     #[test]
@@ -322,6 +341,24 @@ mod tests {
         );
         assert_eq!(sub_path("$(ABS)"), Err("error SubPath `/etc` must not be an absolute path".to_owned()));
         assert_eq!(sub_path("$(NONE)/$(EMPTY)"), Err("missing value for EMPTY, NONE".to_owned()));
+    }
+
+    #[test]
+    fn image_volumes_get_their_layers() {
+        let setup = |volume: &str| {
+            let mut pod = pod("web");
+            let pull_policy = podrun_spec::model::PullPolicy::Never;
+            let source = VolumeSource::Image { reference: "data:1".into(), pull_policy };
+            pod.spec.volumes = vec![Volume { name: volume.into(), source }];
+            pod.spec.containers[0].volume_mounts = vec![mount(volume, "/v")];
+            completed(&pod, &image(), &[])
+        };
+        let mounts = setup("files").unwrap().mounts;
+        let mount = mounts.iter().find(|mount| mount.target == "/v").unwrap();
+        assert_eq!(mount.source, MountSource::Image { layers: vec!["/l/3".into()] });
+        let fault = setup("other").unwrap_err();
+        let text = "the image of volume \"other\" is not here";
+        assert_eq!((fault.reason(), fault.to_string().as_str()), ("CreateContainerError", text));
     }
 
     #[test]

@@ -117,3 +117,12 @@ pub struct ImageFacts {
     /// Stop signal or empty: `SIGQUIT`, `3`.
     pub stop_signal: String,
 }
+
+/// The images of a container that are on this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Images<'a> {
+    /// The one that it runs.
+    pub own: &'a ImageFacts,
+    /// Unpacked layers of those that are its volumes, the lowest first, by the volume's name. Others may be among them.
+    pub volumes: &'a BTreeMap<String, Vec<PathBuf>>,
+}

@@ -180,6 +180,12 @@ pub enum ConfigFault {
         /// After expansion.
         sub_path: String,
     },
+    /// The image that is a volume was not looked for.
+    #[error("the image of volume \"{volume}\" is not here")]
+    NoVolumeImage {
+        /// The volume.
+        volume: String,
+    },
     /// Neither the container nor its image names a program.
     #[error("no command specified")]
     NoCommand,
@@ -196,7 +202,7 @@ impl ConfigFault {
     pub fn reason(&self) -> &'static str {
         match self {
             // What the kubelet leaves to the runtime, and what the runtime refuses.
-            Self::NoCommand | Self::StopSignal { .. } => "CreateContainerError",
+            Self::NoCommand | Self::StopSignal { .. } | Self::NoVolumeImage { .. } => "CreateContainerError",
             _ => "CreateContainerConfigError",
         }
     }

@@ -207,6 +207,13 @@ pub enum VolumeSourcePlan {
         /// What has to be there.
         kind: HostPathType,
     },
+    /// The layers of an image, which is looked for or pulled with each start of a container that mounts it.
+    Image {
+        /// Its name as written.
+        reference: String,
+        /// When to ask a registry.
+        pull_policy: PullPolicy,
+    },
 }
 
 /// The text of a warning event.
@@ -451,6 +458,12 @@ pub enum MountSource {
     Path(PathBuf),
     /// A tmpfs of the sandbox, by the volume's name.
     SandboxTmpfs(String),
+    /// The files of an image. Mounted noexec besides, whatever the Pod says.
+    Image {
+        /// Unpacked layers, the lowest first; none before the image is here, in a [`ContainerPlan`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        layers: Vec<PathBuf>,
+    },
 }
 
 /// Identity and confinement of a container's process.

@@ -91,14 +91,16 @@ fn of_volume(
         VolumeSourcePlan::Directory { path } => (MountSource::Path(path.clone()), true),
         VolumeSourcePlan::Tmpfs { .. } => (MountSource::SandboxTmpfs(volume.name.clone()), true),
         VolumeSourcePlan::HostPath { path, .. } => (MountSource::Path(path.clone()), false),
+        VolumeSourcePlan::Image { .. } => (MountSource::Image { layers: Vec::new() }, true),
     };
+    let of_image = matches!(source, MountSource::Image { .. });
     Ok(MountPlan {
         volume: Some(volume.name.clone()),
         source,
         target,
         sub_path: mount.sub_path.clone().filter(|path| !path.is_empty()),
         sub_path_expr: mount.sub_path_expr.clone().filter(|path| !path.is_empty()),
-        read_only: mount.read_only,
+        read_only: mount.read_only || of_image,
         recursive_read_only: mount.recursive_read_only,
         propagation: mount.propagation,
         restricted,
@@ -132,7 +134,7 @@ fn components(path: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use podrun_spec::model::HostPathType;
+    use podrun_spec::model::{HostPathType, PullPolicy};
 
     use super::*;
     use crate::test_support::{container, mount};
@@ -143,6 +145,10 @@ mod tests {
             plan("disk", VolumeSourcePlan::Directory { path: "/v/disk".into() }),
             plan("mem", VolumeSourcePlan::Tmpfs { size: 1 }),
             plan("host", VolumeSourcePlan::HostPath { path: "/srv".into(), kind: HostPathType::Unset }),
+            plan(
+                "image",
+                VolumeSourcePlan::Image { reference: "data:1".into(), pull_policy: PullPolicy::Always },
+            ),
         ]
     }
 
@@ -195,7 +201,7 @@ mod tests {
 
     #[test]
     fn sources_and_flags() {
-        let (plan, _) = planned(&[("disk", "/a"), ("mem", "/b"), ("host", "/c")]);
+        let (plan, _) = planned(&[("disk", "/a"), ("mem", "/b"), ("host", "/c"), ("image", "/d")]);
         let of = |target: &str| {
             let mount = plan.iter().find(|mount| mount.target == target).unwrap();
             (mount.source.clone(), mount.restricted, mount.read_only)
@@ -203,6 +209,7 @@ mod tests {
         assert_eq!(of("/a"), (MountSource::Path("/v/disk".into()), true, false));
         assert_eq!(of("/b"), (MountSource::SandboxTmpfs("mem".into()), true, false));
         assert_eq!(of("/c"), (MountSource::Path("/srv".into()), false, false));
+        assert_eq!(of("/d"), (MountSource::Image { layers: Vec::new() }, true, true));
         assert_eq!(of("/etc/hosts"), (MountSource::Path("/f/hosts".into()), true, false));
     }
 

@@ -29,10 +29,13 @@ fn one(pod: &Pod, volume: &Volume, data_dir: &Path, host: &HostFacts) -> VolumeP
         VolumeSource::HostPath { path, kind } => {
             VolumeSourcePlan::HostPath { path: PathBuf::from(path), kind: *kind }
         }
+        VolumeSource::Image { reference, pull_policy } => {
+            VolumeSourcePlan::Image { reference: reference.clone(), pull_policy: *pull_policy }
+        }
     };
-    // What belongs to the host keeps its owner.
-    let of_host = matches!(source, VolumeSourcePlan::HostPath { .. });
-    let fs_group = pod.spec.security.fs_group.filter(|_| !of_host);
+    // What belongs to the host keeps its owner, and so does what belongs to an image.
+    let is_foreign = matches!(source, VolumeSourcePlan::HostPath { .. } | VolumeSourcePlan::Image { .. });
+    let fs_group = pod.spec.security.fs_group.filter(|_| !is_foreign);
     VolumePlan { name: volume.name.clone(), source, fs_group }
 }
 
@@ -61,7 +64,7 @@ pub(crate) fn files(
 
 #[cfg(test)]
 mod tests {
-    use podrun_spec::model::HostPathType;
+    use podrun_spec::model::{HostPathType, PullPolicy};
 
     use super::*;
     use crate::facts::PodNetwork;
@@ -100,9 +103,13 @@ mod tests {
     }
 
     #[test]
-    fn host_paths_keep_their_group() {
+    fn host_paths_and_images_keep_their_group() {
         let source = VolumeSource::HostPath { path: "/srv".into(), kind: HostPathType::Directory };
         assert_eq!(volume(source, |_| {}).fs_group, None);
+        let (reference, pull_policy) = ("data:1".to_owned(), PullPolicy::Never);
+        let source = VolumeSource::Image { reference: reference.clone(), pull_policy };
+        let plan = volume(source, |_| {});
+        assert_eq!((plan.fs_group, plan.source), (None, VolumeSourcePlan::Image { reference, pull_policy }));
         let source = VolumeSource::EmptyDir { medium: Medium::Disk, size_limit: None };
         let plan = volume(source, |_| {});
         assert_eq!(plan.fs_group, Some(2000));

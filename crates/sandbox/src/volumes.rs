@@ -14,7 +14,7 @@ use crate::{SandboxError, tree};
 ///
 /// A directory gets mode 0777 whatever the umask is, and all of it the group `fs_group` if there is one. A host path is
 /// made or checked as its type says; without a type nothing is looked at. A tmpfs needs nothing here: it is made with
-/// the sandbox.
+/// the sandbox, and an image is mounted when a container starts.
 ///
 /// # Errors
 ///
@@ -23,7 +23,7 @@ pub fn prepare(volume: &VolumePlan) -> Result<(), SandboxError> {
     match &volume.source {
         VolumeSourcePlan::Directory { path } => directory(path, volume.fs_group),
         VolumeSourcePlan::HostPath { path, kind } => host_path(path, *kind),
-        VolumeSourcePlan::Tmpfs { .. } => Ok(()),
+        VolumeSourcePlan::Tmpfs { .. } | VolumeSourcePlan::Image { .. } => Ok(()),
     }
 }
 

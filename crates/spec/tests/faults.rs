@@ -94,6 +94,27 @@ fn invalid_values_and_unsupported_fields_come_together() {
 }
 
 #[test]
+fn an_image_volume_says_which_image() {
+    let table = [
+        ("image: {}", "spec.volumes[1].image.reference: Required value"),
+        (
+            "image: {reference: i, pullPolicy: Once}",
+            "spec.volumes[1].image.pullPolicy: Unsupported value: \"Once\": supported values: \"Always\", \
+             \"IfNotPresent\", \"Never\"",
+        ),
+        (
+            "image: {reference: i}, emptyDir: {}",
+            "spec.volumes[1].image: Forbidden: may not specify more than 1 volume type",
+        ),
+    ];
+    for (source, expected) in table {
+        let text = container("tty: false") + &format!("  - {{name: i, {source}}}\n");
+        let told = lines(&text);
+        assert!(told.len() == 1 && told[0].ends_with(expected), "{source}: {told:?}");
+    }
+}
+
+#[test]
 fn what_is_valid_but_not_done_is_refused_by_name() {
     let spec = [
         ("hostUsers: false", "spec.hostUsers"),

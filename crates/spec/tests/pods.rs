@@ -76,6 +76,8 @@ spec:
   - {name: tmp, emptyDir: {medium: Memory, sizeLimit: 1Mi}}
   - {name: host, hostPath: {path: /srv, type: Directory}}
   - name: plain
+  - {name: files, image: {reference: "data:1", pullPolicy: Never}}
+  - {name: newest, image: {reference: data}}
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -121,6 +123,12 @@ fn every_honoured_field_reaches_the_domain() {
     let kind = HostPathType::Directory;
     assert_eq!(spec.volumes[1].source, VolumeSource::HostPath { path: "/srv".to_owned(), kind });
     assert_eq!(spec.volumes[2].source, VolumeSource::EmptyDir { medium: Medium::Disk, size_limit: None });
+    for (volume, reference, pull_policy) in
+        [(3, "data:1", PullPolicy::Never), (4, "data", PullPolicy::Always)]
+    {
+        let expected = VolumeSource::Image { reference: reference.to_owned(), pull_policy };
+        assert_eq!(spec.volumes[volume].source, expected);
+    }
     let objects = &manifest.objects;
     assert_eq!((objects[0].kind, objects[0].data["c"].as_slice()), (ObjectKind::ConfigMap, &[0_u8, 1][..]));
     assert_eq!((objects[1].namespace.as_str(), objects[1].data["k"].as_slice()), ("default", &b"new"[..]));

@@ -15,6 +15,7 @@ use crate::exit_code::Code;
 use crate::report::{self, CommandError, CommandResult};
 
 pub(super) fn run(engine: &Engine, args: &PullArgs) -> CommandResult {
+    podrun_engine::return_large_blocks();
     let store = engine.images()?;
     let (registries, of_machine) = engine.registries()?;
     let client = Client::new(registries);

@@ -16,7 +16,7 @@ use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, major, makedev
 use nix::unistd::{Gid, Uid, chdir, fchdir, fchownat, pivot_root, symlinkat};
 use podrun_plan::may_cover_in_proc;
 use podrun_plan::model::{MountPlan, MountSource, Owner};
-use podrun_sandbox::init::{PROC, ROOTFS, SHM, VOLUMES};
+use podrun_sandbox::init::{PROC, ROOTFS, SCRATCH, SHM, VOLUMES};
 use podrun_sandbox::mount::{self, Attributes, Filesystem, attach, attach_at, clone_tree};
 use podrun_sandbox::path::{self, Walk, components, is_plain_name};
 use podrun_sandbox::protocol::{DeviceNode, Failure, Stage, StartRequest};
@@ -185,12 +185,19 @@ pub(super) fn volumes(
         }
         let own;
         let mount = match (&fds.mounts[index], &plan.source) {
+            (Some(mount), MountSource::Image { .. }) => match &plan.sub_path {
+                Some(path) => {
+                    own = part_of_image(mount.as_fd(), path, plan)?;
+                    &own
+                }
+                None => mount,
+            },
             (Some(mount), _) => mount,
             (None, MountSource::SandboxTmpfs(name)) => {
                 own = from_sandbox(name, plan, &request.setup.name)?;
                 &own
             }
-            (None, MountSource::Path(_)) => {
+            (None, MountSource::Path(_) | MountSource::Image { .. }) => {
                 return Err(failure(Stage::Mounts, &what(), &Errno::EBADF.into()));
             }
         };
@@ -248,6 +255,19 @@ fn from_sandbox(name: &str, plan: &MountPlan, container: &str) -> Result<OwnedFd
 pub(super) fn shared_proc() -> io::Result<()> {
     let proc = new(c"proc", &[], Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC)?;
     attach_at(proc.as_fd(), AT_FDCWD, &CString::new(PROC)?)
+}
+
+/// Copies the mount of a part of an image. Links lead where they would in the image, and nothing can be made in it.
+fn part_of_image(image: BorrowedFd<'_>, part: &str, plan: &MountPlan) -> Result<OwnedFd, Failure> {
+    let volume = plan.volume.as_deref().unwrap_or_default();
+    let what = || format!("find subPath {part:?} in the image of volume {volume:?}");
+    // A detached mount cannot be copied before Linux 6.15. This namespace ends with the mount that is left at this place.
+    let attached = CString::new(SCRATCH).map_err(io::Error::from);
+    let attached = attached.and_then(|place| attach_at(image, AT_FDCWD, &place));
+    at(Stage::Mounts, "attach the image", attached)?;
+    let found = path::open(image, Path::new(part), OFlag::O_PATH, Walk::InRoot);
+    let source = at(Stage::ImageSubPath, &what(), found)?;
+    at(Stage::Mounts, &what(), volume::detach(source.as_fd(), plan))
 }
 
 /// Returns a detached mount of an empty directory that stays empty.

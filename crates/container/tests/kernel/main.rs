@@ -6,6 +6,7 @@ mod common;
 mod exec;
 mod exec_hostile;
 mod hostile;
+mod image_volumes;
 mod isolation;
 mod lifecycle;
 mod start_hostile;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use podrun_lifecycle::{Action, Input, Stage, StartFailure};
 use podrun_plan::complete;
-use podrun_plan::facts::ImageFacts;
+use podrun_plan::facts::{ImageFacts, Images};
 use podrun_plan::model::ContainerSetup;
 use podrun_sandbox::{Sandbox, SandboxError, volumes};
 use podrun_spec::env::{NodeFacts, assemble_env};
@@ -30,7 +30,7 @@ impl Supervisor {
         match action {
             Action::PrepareVolumes => self.prepare_volumes(),
             Action::CreateSandbox => self.create_sandbox(),
-            Action::EnsureImage { container } => self.ensure_image(container),
+            Action::EnsureImage { container, volume } => self.ensure_image(container, volume),
             Action::Start { container, attempt } => self.start(container, attempt),
             Action::RunHook { container, attempt, hook } => self.run_hook(container, attempt, hook),
             Action::SendStopSignal { container, attempt } => self.send_stop_signal(&container, attempt),
@@ -149,12 +149,12 @@ impl Supervisor {
         name: &str,
         attempt: u32,
     ) -> std::result::Result<ContainerSetup, Unstartable> {
+        // A supervisor that took over has not looked yet.
+        self.find_volumes(name)?;
         if let Some(facts) = self.images.get(name) {
             return self.setup_with(name, attempt, facts);
         }
-        // A supervisor that took over has not looked yet.
-        let plan = self.plan.container(name).ok_or_else(|| no_such_container(name))?;
-        let image = self.present_image(plan)?;
+        let image = self.present_image(name)?.ok_or_else(|| no_such_container(name))?;
         self.hold = Some(image.hold);
         self.setup_with(name, attempt, &image.facts)
     }
@@ -171,7 +171,8 @@ impl Supervisor {
         let env = assemble_env(&self.pod, container, objects, &node, &self.addresses())
             .map_err(|fault| Unstartable::config(fault.to_string()))?;
         let grace = self.pod.spec.termination_grace_period;
-        complete(&self.plan, plan, container, attempt, image, &env, grace).map_err(|fault| {
+        let images = Images { own: image, volumes: &self.volume_images };
+        complete(&self.plan, plan, container, attempt, images, &env, grace).map_err(|fault| {
             Unstartable::Config { reason: fault.reason().to_owned(), message: fault.to_string() }
         })
     }

@@ -1,4 +1,5 @@
-//! The images of a Pod's containers: looked for in the store, and pulled in the background where the policy says so.
+//! The images of a Pod's containers, those that are volumes among them: looked for in the store, and pulled in the
+//! background where the policy says so.
 //!
 //! ```text
 //!   EnsureImage ──> in the store, and the policy is content ──────────────────────────> ImageReady
@@ -18,7 +19,7 @@ use podrun_image::{
 };
 use podrun_lifecycle::{Input, PulledImage};
 use podrun_plan::facts::ImageFacts;
-use podrun_plan::model::ContainerPlan;
+use podrun_plan::model::{ContainerPlan, MountPlan, MountSource, VolumeSourcePlan};
 use podrun_spec::model::{Object, ObjectKind, PullPolicy, RegistryConfig};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -47,14 +48,25 @@ pub(super) struct NoImage {
     pub(super) message: String,
 }
 
+/// An image that a container needs.
+#[derive(Clone)]
+struct Need {
+    container: String,
+    /// The volume that it is; none for the one that the container runs.
+    volume: Option<String>,
+    /// As the Pod names it.
+    image: String,
+    policy: PullPolicy,
+}
+
 /// What has become of a pull.
 pub(super) struct PullDone {
-    /// The image, as containers name it.
+    /// The image, as the Pod names it.
     image: String,
     result: std::result::Result<(Image, PulledImage), NoImage>,
 }
 
-/// The pulls of one Pod, by the image as containers name it.
+/// The pulls of one Pod, by the image as the Pod names it.
 #[derive(Default)]
 pub(super) struct Pulls {
     /// Made with the first pull: it has connections and tokens.
@@ -68,11 +80,11 @@ pub(super) struct Pulls {
 
 struct Running {
     task: AbortHandle,
-    /// The container that waits for it; none while it is ahead.
-    container: Option<String>,
+    /// What waits for it; nothing while it is ahead.
+    need: Option<Need>,
 }
 
-/// What the store has for a container, and what is to be done.
+/// What the store has of an image, and what is to be done.
 struct Look {
     decision: Decision,
     reference: Reference,
@@ -80,57 +92,79 @@ struct Look {
 }
 
 impl Supervisor {
-    pub(super) fn ensure_image(&mut self, container: String) {
-        let Some(plan) = self.plan.container(&container) else { return };
-        let image = plan.image.clone();
-        if let Some((image_id, facts)) = self.next_image(&container) {
-            self.images.insert(container.clone(), facts);
+    pub(super) fn ensure_image(&mut self, container: String, volume: Option<String>) {
+        let Some(need) = self.need(container, volume) else { return };
+        if let Some((image_id, facts)) = self.next_image(&need.container) {
+            self.images.insert(need.container.clone(), facts);
             self.hold = None;
-            self.inputs.push_back(Input::ImageReady { container, image_id, pulled: None });
+            self.inputs.push_back(need.ready(image_id, None));
             return;
         }
-        let look = self.look(plan);
+        let look = self.look(&need.image, need.policy);
         let asks = matches!(&look, Ok(Look { decision: Decision::Pull, .. }));
-        if asks && let Some(running) = self.pulls.running.get_mut(&image) {
-            running.container = Some(container.clone());
-            self.inputs.push_back(Input::ImagePulling { container });
+        if asks && let Some(running) = self.pulls.running.get_mut(&need.image) {
+            running.need = Some(need.clone());
+            self.inputs.push_back(need.pulling());
             self.pull_ahead();
             return;
         }
-        let was_pulled = self.pulls.ahead.remove(&image);
+        let was_pulled = self.pulls.ahead.remove(&need.image);
         match look {
-            Err(none) => self.on_image(container, Err(none)),
+            Err(none) => self.on_image(need, Err(none)),
             Ok(Look { present: Some(present), decision, reference })
                 if was_pulled.is_some() || decision != Decision::Pull =>
             {
                 if was_pulled.is_some() {
-                    self.inputs.push_back(Input::ImagePulling { container: container.clone() });
+                    self.inputs.push_back(need.pulling());
                 }
-                let image = self.lease(&image, &reference, present);
-                self.on_image(container, image.map(|image| (image, was_pulled)));
+                let image = self.lease(&need.image, &reference, present);
+                self.on_image(need, image.map(|image| (image, was_pulled)));
             }
             Ok(Look { decision: Decision::NeverAndAbsent, .. }) => {
-                self.on_image(container, Err(NoImage::never(&image)));
+                let none = NoImage::never(&need.image);
+                self.on_image(need, Err(none));
             }
             Ok(Look { reference, .. }) => {
-                self.inputs.push_back(Input::ImagePulling { container: container.clone() });
-                self.pull(image, reference, Some(container));
+                self.inputs.push_back(need.pulling());
+                self.pull(need.image.clone(), reference, Some(need));
                 self.pull_ahead();
             }
         }
     }
 
+    /// Returns the image that a container runs, or the one that is its volume.
+    fn need(&self, container: String, volume: Option<String>) -> Option<Need> {
+        let (image, policy) = match &volume {
+            None => self.plan.container(&container).map(|plan| (plan.image.clone(), plan.pull_policy))?,
+            Some(name) => self.plan.sandbox.volumes.iter().find_map(|volume| match &volume.source {
+                VolumeSourcePlan::Image { reference, pull_policy } if volume.name == *name => {
+                    Some((reference.clone(), *pull_policy))
+                }
+                _ => None,
+            })?,
+        };
+        Some(Need { container, volume, image, policy })
+    }
+
+    /// Returns the images that a container needs, its own last.
+    fn needs<'a>(&'a self, container: &'a str) -> impl Iterator<Item = Need> + 'a {
+        let plan = self.plan.container(container);
+        let volumes = plan.into_iter().flat_map(image_volumes).map(|volume| Some(volume.to_owned()));
+        volumes.chain([None]).filter_map(|volume| self.need(container.to_owned(), volume))
+    }
+
     /// Begins to pull an image, for a container or ahead.
-    fn pull(&mut self, image: String, reference: Reference, container: Option<String>) {
+    fn pull(&mut self, image: String, reference: Reference, need: Option<Need>) {
         let (client, keyring) = match self.registry_access() {
             Ok(access) => access,
             Err(message) => {
-                if let Some(container) = container {
-                    self.on_image(container, Err(NoImage { reason: "ErrImagePull", message }));
+                if let Some(need) = need {
+                    self.on_image(need, Err(NoImage { reason: "ErrImagePull", message }));
                 }
                 return;
             }
         };
+        memory::return_large_blocks();
         let (paths, done, name) = (self.paths.clone(), self.done.clone(), image.clone());
         let lease = lease_of(&self.pod.meta.uid);
         let task = tokio::spawn(async move {
@@ -139,26 +173,28 @@ impl Supervisor {
             // The loop is gone only when the process is ending.
             let _ = done.send(Done::Pulled(Box::new(PullDone { image: name, result }))).await;
         });
-        self.pulls.running.insert(image, Running { task: task.abort_handle(), container });
+        self.pulls.running.insert(image, Running { task: task.abort_handle(), need });
     }
 
     /// Pulls the next image that will be needed, if nothing else is pulled ahead.
     fn pull_ahead(&mut self) {
-        if self.stopping || self.pulls.running.values().any(|running| running.container.is_none()) {
+        if self.stopping || self.pulls.running.values().any(|running| running.need.is_none()) {
             return;
         }
         let spec = &self.pod.spec;
-        let names =
-            spec.init_containers.iter().chain(&spec.containers).map(|container| container.name.clone());
-        let names: Vec<String> = names.filter(|name| !self.images.contains_key(name)).collect();
-        for name in names {
-            let Some(plan) = self.plan.container(&name) else { continue };
-            let image = plan.image.clone();
+        let names = spec.init_containers.iter().chain(&spec.containers).map(|container| &container.name);
+        let names = names.filter(|name| !self.images.contains_key(*name));
+        let needs: Vec<Need> = names.flat_map(|name| self.needs(name)).collect();
+        for Need { volume, image, policy, .. } in needs {
+            // A volume that is here has been asked for.
+            if volume.is_some_and(|volume| self.volume_images.contains_key(&volume)) {
+                continue;
+            }
             if self.pulls.running.contains_key(&image) || self.pulls.tried.contains(&image) {
                 continue;
             }
             // What goes wrong here goes wrong again when the container asks, and is reported then.
-            if let Ok(Look { decision: Decision::Pull, reference, .. }) = self.look(plan) {
+            if let Ok(Look { decision: Decision::Pull, reference, .. }) = self.look(&image, policy) {
                 self.pulls.tried.insert(image.clone());
                 self.pull(image, reference, None);
                 return;
@@ -168,10 +204,10 @@ impl Supervisor {
 
     /// Takes in what has become of a pull.
     pub(super) fn on_pulled(&mut self, PullDone { image, result }: PullDone) {
-        let container = self.pulls.running.remove(&image).and_then(|running| running.container);
-        match (container, result) {
-            (Some(container), result) => {
-                self.on_image(container, result.map(|(image, pulled)| (image, Some(pulled))));
+        let need = self.pulls.running.remove(&image).and_then(|running| running.need);
+        match (need, result) {
+            (Some(need), result) => {
+                self.on_image(need, result.map(|(image, pulled)| (image, Some(pulled))));
             }
             // The store keeps it; if it should be removed before a container asks, it is pulled again.
             (None, Ok((_, pulled))) => drop(self.pulls.ahead.insert(image, pulled)),
@@ -185,21 +221,27 @@ impl Supervisor {
         }
     }
 
-    fn on_image(
-        &mut self,
-        container: String,
-        result: std::result::Result<(Image, Option<PulledImage>), NoImage>,
-    ) {
-        self.inputs.push_back(match result {
-            Ok((Image { id: image_id, facts, hold }, pulled)) => {
-                self.images.insert(container.clone(), facts);
-                self.hold = Some(hold);
-                Input::ImageReady { container, image_id, pulled }
+    fn on_image(&mut self, need: Need, result: std::result::Result<(Image, Option<PulledImage>), NoImage>) {
+        let input = match result {
+            Ok((Image { id, facts, hold }, pulled)) => {
+                let input = need.ready(id, pulled);
+                match need.volume {
+                    None => {
+                        self.images.insert(need.container, facts);
+                        self.hold = Some(hold);
+                    }
+                    // Other images may have to be pulled before it is mounted. The lease keeps it meanwhile, and nobody
+                    // else is kept from the store.
+                    Some(volume) => drop(self.volume_images.insert(volume, facts.layers)),
+                }
+                input
             }
             Err(NoImage { reason, message }) => {
-                Input::ImageFailed { container, reason: reason.to_owned(), message }
+                let Need { container, volume, .. } = need;
+                Input::ImageFailed { container, volume, reason: reason.to_owned(), message }
             }
-        });
+        };
+        self.inputs.push_back(input);
     }
 
     /// Ends all pulls: the Pod ends. What has come of layers stays in the store for the next one.
@@ -233,19 +275,38 @@ impl Supervisor {
     }
 
     /// Returns a container's image if it is here, whatever the policy: the container was started with it.
-    pub(super) fn present_image(&self, plan: &ContainerPlan) -> std::result::Result<Image, NoImage> {
-        let Look { reference, present, .. } = self.look(plan)?;
-        self.lease(&plan.image, &reference, present.ok_or_else(|| NoImage::never(&plan.image))?)
+    pub(super) fn present_image(&self, container: &str) -> std::result::Result<Option<Image>, NoImage> {
+        self.need(container.to_owned(), None).map(|need| self.present(&need)).transpose()
     }
 
-    /// Returns a container's image if nothing has to be pulled for it, and nothing was.
+    /// Finds the images that a container has as volumes, where a supervisor before this one has ensured them.
+    pub(super) fn find_volumes(&mut self, container: &str) -> std::result::Result<(), NoImage> {
+        for need in self.needs(container).collect::<Vec<_>>() {
+            if let Some(volume) = need.volume.clone().filter(|name| !self.volume_images.contains_key(name)) {
+                let image = self.present(&need)?;
+                self.volume_images.insert(volume, image.facts.layers);
+            }
+        }
+        Ok(())
+    }
+
+    fn present(&self, need: &Need) -> std::result::Result<Image, NoImage> {
+        let Look { reference, present, .. } = self.look(&need.image, need.policy)?;
+        self.lease(&need.image, &reference, present.ok_or_else(|| NoImage::never(&need.image))?)
+    }
+
+    /// Returns a container's image if nothing has to be pulled for it, and nothing was. One that mounts images as well has
+    /// to wait for its turn.
     pub(super) fn image_without_pull(&self, plan: &ContainerPlan) -> Option<Image> {
         let pulls = &self.pulls;
         if pulls.running.contains_key(&plan.image) || pulls.ahead.contains_key(&plan.image) {
             return None;
         }
+        if image_volumes(plan).next().is_some() {
+            return None;
+        }
         let Look { reference, present, .. } =
-            self.look(plan).ok().filter(|look| look.decision != Decision::Pull)?;
+            self.look(&plan.image, plan.pull_policy).ok().filter(|look| look.decision != Decision::Pull)?;
         self.lease(&plan.image, &reference, present?).ok()
     }
 
@@ -260,16 +321,16 @@ impl Supervisor {
         Ok(Image { id: image.image_id(reference), facts: facts(image), hold })
     }
 
-    /// Looks for a container's image in the store, and decides what to do about it.
-    fn look(&self, plan: &ContainerPlan) -> std::result::Result<Look, NoImage> {
+    /// Looks for an image in the store, and decides what to do about it.
+    fn look(&self, image: &str, policy: PullPolicy) -> std::result::Result<Look, NoImage> {
         let (_, reference) =
-            image_to_pull(&plan.image).map_err(|message| NoImage { reason: "InvalidImageName", message })?;
-        let inspect = |error| NoImage::inspect(&plan.image, &error);
+            image_to_pull(image).map_err(|message| NoImage { reason: "InvalidImageName", message })?;
+        let inspect = |error| NoImage::inspect(image, &error);
         let store = podrun_image::Store::open(&self.paths.images()).map_err(inspect)?;
         // From here to the mount nobody may delete the layers.
         let hold = store.hold().map_err(inspect)?;
         let found = store.resolve(&reference).map_err(inspect)?;
-        let policy = match plan.pull_policy {
+        let policy = match policy {
             PullPolicy::Always => ImagePullPolicy::Always,
             PullPolicy::IfNotPresent => ImagePullPolicy::IfNotPresent,
             PullPolicy::Never => ImagePullPolicy::Never,
@@ -277,6 +338,23 @@ impl Supervisor {
         let decision = decide(policy, &reference, found.is_some());
         let present = found.map(|image| (image, hold));
         Ok(Look { decision, reference, present })
+    }
+}
+
+/// Returns the volumes of a container that are images. One that it mounts in several places comes as often.
+fn image_volumes(plan: &ContainerPlan) -> impl Iterator<Item = &str> {
+    let of_image = |mount: &&MountPlan| matches!(mount.source, MountSource::Image { .. });
+    plan.mounts.iter().filter(of_image).filter_map(|mount| mount.volume.as_deref())
+}
+
+impl Need {
+    fn pulling(&self) -> Input {
+        Input::ImagePulling { container: self.container.clone(), volume: self.volume.clone() }
+    }
+
+    fn ready(&self, image_id: String, pulled: Option<PulledImage>) -> Input {
+        let (container, volume) = (self.container.clone(), self.volume.clone());
+        Input::ImageReady { container, volume, image_id, pulled }
     }
 }
 

@@ -32,11 +32,11 @@ mod take_over;
 mod wishes;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -260,6 +260,8 @@ struct Supervisor {
     /// True from the wish to stop the sandbox on: then init's end is no loss.
     stopping: bool,
     images: HashMap<String, ImageFacts>,
+    /// Layers of the images that are volumes, the lowest first, by the volume.
+    volume_images: BTreeMap<String, Vec<PathBuf>>,
     pulls: Pulls,
     /// Keeps the layers of the image that is about to be mounted.
     hold: Option<Hold>,
@@ -358,6 +360,7 @@ impl Supervisor {
             connection: None,
             stopping: false,
             images: HashMap::new(),
+            volume_images: BTreeMap::new(),
             pulls: Pulls::default(),
             hold: None,
             next: None,

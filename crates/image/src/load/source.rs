@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Error, Result, lossy};
 use crate::limits::{self, Limits};
+use crate::memory::Memory;
 use crate::protection::Protection;
 use crate::store::read_document;
 use crate::stream::{Compression, Hashing, decompress};
@@ -119,7 +120,8 @@ fn spool(file: File, path: &Path, scratch: &Path, limits: Limits) -> Result<File
         .custom_flags(libc::O_TMPFILE)
         .open(scratch)
         .map_err(Error::file("create", scratch))?;
-    let (_, stream) = decompress(file).map_err(|error| Error::from_reader(error, b""))?;
+    let memory = Memory::default();
+    let (_, stream) = decompress(file, &memory).map_err(|error| Error::from_reader(error, b""))?;
     let mut bounded = Hashing::counting(stream, limits.unpacked_bytes, "unpacked bytes");
     io::copy(&mut bounded, &mut spooled).map_err(|error| match Error::from_reader(error, b"") {
         Error::Limit { unit, max, .. } => Error::Limit { subject: path.display().to_string(), unit, max },

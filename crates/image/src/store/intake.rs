@@ -15,6 +15,7 @@ use crate::ahead::{self, Ahead};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::protection::Protection;
 use crate::stream::{Compression, Hashing, Streamed, Tee, decompress};
 use crate::tar_stream::TarReader;
@@ -23,16 +24,17 @@ use crate::unpack::{self, Stats};
 const BLOB_BYTES: &str = "bytes of blob";
 const UNPACKED_BYTES: &str = "unpacked bytes";
 
-/// How many bytes all layers of a session may have together when they are unpacked.
+/// How many bytes all layers of a session may have together when they are unpacked, and what their decoders share.
 #[derive(Debug)]
 pub(super) struct Budget {
     spent: AtomicU64,
     max: u64,
+    memory: Memory,
 }
 
 impl Budget {
     pub(super) fn new(max: u64) -> Self {
-        Self { spent: AtomicU64::new(0), max }
+        Self { spent: AtomicU64::new(0), max, memory: Memory::default() }
     }
 
     fn left(&self) -> u64 {
@@ -96,7 +98,7 @@ pub(super) fn take_in(
     let mut blob = Hashing::new(Tee { inner: source, copy }, max_blob, BLOB_BYTES);
     let produce = move |sink: &mut ahead::Sink<Compression>| {
         {
-            let (compression, mut stream) = decompress(&mut blob)?;
+            let (compression, mut stream) = decompress(&mut blob, &budget.memory)?;
             if !sink.begin(compression) || !sink.pass_on(&mut stream)? {
                 return Ok(None);
             }

@@ -14,6 +14,7 @@ use super::{Image, Store, no_such_image};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::manifest::{CONTAINERD_NAME, Descriptor, DockerManifest, Index, OCI_INDEX, REF_NAME, to_json};
+use crate::memory::Memory;
 use crate::reference::Reference;
 use crate::stream::{Hashing, decompress};
 
@@ -171,9 +172,10 @@ impl Store {
         target: &mut impl Target,
     ) -> Result<()> {
         let path = self.layout.blob(&blob.digest);
+        let memory = Memory::default();
         let open = || -> Result<_> {
             let file = File::open(&path).map_err(Error::file("open", &path))?;
-            let (_, stream) = decompress(file).map_err(|error| Error::from_reader(error, b""))?;
+            let (_, stream) = decompress(file, &memory).map_err(|error| Error::from_reader(error, b""))?;
             Ok(Hashing::new(stream, u64::MAX, "unpacked bytes"))
         };
         // A header comes before its data and says how long that is.

@@ -268,7 +268,13 @@ impl World {
                 Some((options.setup, Input::SandboxReady { pod_ips: vec!["10.0.0.2".to_owned()] }))
             }
             Action::CreateSandbox => Some((options.setup, Input::SandboxFailed { message: failure() })),
-            Action::EnsureImage { container } => Some(self.image(container)),
+            Action::EnsureImage { container, volume: None } => Some(self.image(container)),
+            // A script says nothing about volumes, and they are there.
+            Action::EnsureImage { container, volume } => {
+                let (container, volume) = (container.clone(), volume.clone());
+                let image_id = "sha256:simulated".to_owned();
+                Some((options.image, Input::ImageReady { container, volume, image_id, pulled: None }))
+            }
             Action::Start { container, attempt } => Some(self.start(container, *attempt)),
             Action::RunHook { container, attempt, hook } => self.hook(container, *attempt, *hook),
             Action::SendStopSignal { container, attempt } => {
@@ -289,11 +295,13 @@ impl World {
         let container = name.to_owned();
         let failed = |reason: &str, message: String| Input::ImageFailed {
             container: container.clone(),
+            volume: None,
             reason: reason.to_owned(),
             message,
         };
         let here = |pulled| Input::ImageReady {
             container: container.clone(),
+            volume: None,
             image_id: "sha256:simulated".to_owned(),
             pulled,
         };

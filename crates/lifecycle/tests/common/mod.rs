@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use podrun_lifecycle::{Action, ExitStatus, Input, Machine, Now, PodEvent, StartFailure};
-use podrun_spec::model::{Container, MountPropagation, Pod, RecursiveReadOnly, RestartPolicy, VolumeMount};
+use podrun_spec::model::{
+    Container, MountPropagation, Pod, PullPolicy, RecursiveReadOnly, RestartPolicy, Volume, VolumeMount,
+    VolumeSource,
+};
 use podrun_spec::status::{PodStatus, UserStatus};
 use podrun_spec::time::Timestamp;
 
@@ -26,6 +29,12 @@ pub fn mount(name: &str, path: &str) -> VolumeMount {
         recursive_read_only: RecursiveReadOnly::Disabled,
         propagation: MountPropagation::None,
     }
+}
+
+/// Returns a volume with the files of an image.
+pub fn image_volume(name: &str, reference: &str) -> Volume {
+    let (reference, pull_policy) = (reference.to_owned(), PullPolicy::IfNotPresent);
+    Volume { name: name.to_owned(), source: VolumeSource::Image { reference, pull_policy } }
 }
 
 /// Returns a Pod with these init and regular containers.
@@ -110,6 +119,7 @@ impl Bench {
     pub fn image_ready(&mut self, container: &str) -> Vec<Action> {
         self.step(Input::ImageReady {
             container: container.to_owned(),
+            volume: None,
             image_id: "sha256:1".to_owned(),
             pulled: None,
         })
@@ -118,6 +128,7 @@ impl Bench {
     pub fn image_failed(&mut self, container: &str, reason: &str, message: &str) -> Vec<Action> {
         self.step(Input::ImageFailed {
             container: container.to_owned(),
+            volume: None,
             reason: reason.to_owned(),
             message: message.to_owned(),
         })
@@ -175,7 +186,7 @@ impl Bench {
 }
 
 pub fn ensure(container: &str) -> Action {
-    Action::EnsureImage { container: container.to_owned() }
+    Action::EnsureImage { container: container.to_owned(), volume: None }
 }
 
 pub fn start(container: &str, attempt: u32) -> Action {

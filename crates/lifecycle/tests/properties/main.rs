@@ -42,9 +42,10 @@ fn any_input() -> impl Strategy<Value = Input> {
             failure: Some("no".to_owned()),
             event: None,
         }),
-        container().prop_map(|container| Input::ImagePulling { container }),
+        container().prop_map(|container| Input::ImagePulling { container, volume: None }),
         container().prop_map(|container| Input::ImageReady {
             container,
+            volume: None,
             image_id: String::new(),
             pulled: Some(PulledImage { took: Duration::ZERO, bytes: 0 })
         }),

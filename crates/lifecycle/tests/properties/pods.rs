@@ -84,14 +84,23 @@ pub(crate) fn any_pod() -> impl Strategy<Value = Pod> {
     });
     let deadline = prop::option::weighted(0.2, 1..600_u64);
     let gates = prop::bool::weighted(0.3);
-    (any_policy(), init, regular, 0..4_u64, deadline, gates).prop_map(
-        |(policy, init, regular, grace, deadline, has_gate)| {
+    let images = (prop::bool::weighted(0.2), prop::bool::weighted(0.2));
+    (any_policy(), init, regular, 0..4_u64, deadline, gates, images).prop_map(
+        |(policy, init, regular, grace, deadline, has_gate, (of_init, of_regular))| {
             let mut pod = common::pod(policy, &[], &[]);
             pod.spec.init_containers = init;
             pod.spec.containers = regular;
             pod.spec.termination_grace_period = Duration::from_secs(grace * 10);
             pod.spec.active_deadline = deadline.map(Duration::from_secs);
             pod.spec.readiness_gates = has_gate.then(|| "x/gate".to_owned()).into_iter().collect();
+            pod.spec.volumes = vec![common::image_volume("v", "data:1"), common::image_volume("w", "data:2")];
+            if of_init && let Some(container) = pod.spec.init_containers.first_mut() {
+                container.volume_mounts = vec![common::mount("v", "/v")];
+            }
+            if of_regular {
+                pod.spec.containers[0].volume_mounts =
+                    vec![common::mount("v", "/v"), common::mount("w", "/w")];
+            }
             pod
         },
     )

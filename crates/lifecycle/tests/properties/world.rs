@@ -263,11 +263,11 @@ impl World {
             Action::PrepareVolumes => Input::VolumesFailed { message },
             Action::CreateSandbox if well => Input::SandboxReady { pod_ips: Vec::new() },
             Action::CreateSandbox => Input::SandboxFailed { message },
-            Action::EnsureImage { container } if well => {
-                Input::ImageReady { container, image_id: String::new(), pulled: None }
+            Action::EnsureImage { container, volume } if well => {
+                Input::ImageReady { container, volume, image_id: String::new(), pulled: None }
             }
-            Action::EnsureImage { container } => {
-                Input::ImageFailed { container, reason: "ErrImagePull".to_owned(), message }
+            Action::EnsureImage { container, volume } => {
+                Input::ImageFailed { container, volume, reason: "ErrImagePull".to_owned(), message }
             }
             Action::Start { container, attempt } if !self.is_awaited(&container, attempt) => return,
             Action::Start { container, attempt } if well => {

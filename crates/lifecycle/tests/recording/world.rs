@@ -120,7 +120,8 @@ impl World {
             |is_meant: &dyn Fn(&Action) -> bool| self.bench.actions.iter().filter(|a| is_meant(a)).count();
         let starts = self.scripts.iter().any(|(name, script)| {
             if script.runs.is_empty() {
-                let is_try = |a: &Action| matches!(a, Action::EnsureImage { container } if container == name);
+                let is_try =
+                    |a: &Action| matches!(a, Action::EnsureImage { container, .. } if container == name);
                 return count(&is_try) < script.tries;
             }
             let is_start = |a: &Action| matches!(a, Action::Start { container, .. } if container == name);
@@ -150,13 +151,19 @@ impl World {
                 soon(failure.map_or(Input::VolumesReady, |message| Input::VolumesFailed { message }))
             }
             Action::CreateSandbox => soon(Input::SandboxReady { pod_ips: vec!["POD_IP".to_owned()] }),
-            Action::EnsureImage { container } => match self.scripts[&container].failures.front().cloned() {
+            Action::EnsureImage { container, .. } => match self.scripts[&container].failures.front().cloned()
+            {
                 Some((reason, message)) if !reason.starts_with("CreateContainer") => {
-                    soon(Input::ImageFailed { container, reason, message })
+                    soon(Input::ImageFailed { container, volume: None, reason, message })
                 }
                 _ => {
                     let pulled = self.pulled.then_some(PULLED);
-                    soon(Input::ImageReady { container, image_id: "IMAGE_ID".to_owned(), pulled })
+                    soon(Input::ImageReady {
+                        container,
+                        volume: None,
+                        image_id: "IMAGE_ID".to_owned(),
+                        pulled,
+                    })
                 }
             },
             Action::Start { container, attempt } => self.start(container, attempt),

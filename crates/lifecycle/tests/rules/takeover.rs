@@ -49,7 +49,7 @@ impl Life {
 
     fn image(&mut self, container: &str) {
         let container = container.to_owned();
-        self.tell(Input::ImageReady { container, image_id: String::new(), pulled: None });
+        self.tell(Input::ImageReady { container, volume: None, image_id: String::new(), pulled: None });
     }
 
     fn started(&mut self, container: &str) {
@@ -78,7 +78,7 @@ impl Life {
 }
 
 fn ensure(container: &str) -> Action {
-    Action::EnsureImage { container: container.to_owned() }
+    Action::EnsureImage { container: container.to_owned(), volume: None }
 }
 
 fn signal(container: &str) -> Action {

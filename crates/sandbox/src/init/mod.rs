@@ -24,6 +24,8 @@ pub const PROC: &str = "/proc";
 pub const SHM: &str = "/shm";
 /// Where a container's root file system is attached, in its own copy of init's mounts.
 pub const ROOTFS: &str = "/rootfs";
+/// Where a container's process attaches, in its own copy of init's mounts, what it takes a part of.
+pub const SCRATCH: &str = "/scratch";
 
 /// The socket on which supervisors call.
 #[derive(Debug)]
@@ -143,7 +145,7 @@ fn enter_own_root(setup: &InitSetup, mounts: Vec<OwnedFd>) -> io::Result<()> {
     tmpfs.set(c"mode", c"755")?;
     let root = tmpfs.mount(Attributes::NOSUID | Attributes::NODEV | Attributes::NOEXEC)?;
     let mode = Mode::from_bits_truncate(0o755);
-    for name in ["proc", "rootfs", "shm", "volumes"] {
+    for name in ["proc", "rootfs", "scratch", "shm", "volumes"] {
         mkdirat(&root, name, mode)?;
     }
     let mut mounts = mounts.into_iter();

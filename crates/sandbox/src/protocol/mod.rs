@@ -156,6 +156,8 @@ pub enum Stage {
     SystemMounts,
     /// Finding the sub path of a volume.
     SubPath,
+    /// Finding the sub path of an image that is a volume.
+    ImageSubPath,
     /// Mounting volumes and files.
     Mounts,
     /// Hiding and write-protecting paths.
@@ -179,7 +181,7 @@ impl Stage {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::SubPath => "CreateContainerConfigError",
-            Self::User => "CreateContainerError",
+            Self::User | Self::ImageSubPath => "CreateContainerError",
             _ => "RunContainerError",
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::PullPolicy;
 use crate::quantity::Quantity;
 
 /// `volumes[]`.
@@ -29,6 +30,13 @@ pub enum VolumeSource {
         path: String,
         /// What has to be there.
         kind: HostPathType,
+    },
+    /// The files of an image, which nobody can change.
+    Image {
+        /// Its name.
+        reference: String,
+        /// When it is pulled.
+        pull_policy: PullPolicy,
     },
 }
 

@@ -335,7 +335,11 @@ pub(crate) const TABLE: &[Row] = &[
     no("Volume", "gitRepo", "volumes are directories of this machine"),
     no("Volume", "glusterfs", "volumes are directories of this machine"),
     yes("Volume", "hostPath", ""),
-    no("Volume", "image", "images are not mounted as volumes yet"),
+    yes(
+        "Volume",
+        "image",
+        "mounted `ro,noexec,nosuid,nodev`; an image that no container mounts is not pulled",
+    ),
     no("Volume", "iscsi", "volumes are directories of this machine"),
     yes("Volume", "name", ""),
     no("Volume", "nfs", "volumes are directories of this machine"),
@@ -354,4 +358,6 @@ pub(crate) const TABLE: &[Row] = &[
     yes("EmptyDirVolumeSource", "sizeLimit", "with medium `Memory` only: nothing evicts Pods by disk usage"),
     yes("HostPathVolumeSource", "path", ""),
     yes("HostPathVolumeSource", "type", ""),
+    yes("ImageVolumeSource", "pullPolicy", ""),
+    yes("ImageVolumeSource", "reference", ""),
 ];

@@ -117,6 +117,13 @@ fn source(volume: &api::Volume, field: &str, path: &Path, causes: &mut Vec<Cause
                 projected(source, path, causes);
             }
         }
+        "image" => {
+            if let Some(source) = &volume.image {
+                required(source.reference.as_deref().unwrap_or_default(), &path.child("reference"), causes);
+                let policies = ["Always", "IfNotPresent", "Never"];
+                super::one_of(&path.child("pullPolicy"), source.pull_policy.as_ref(), &policies, causes);
+            }
+        }
         _ => {}
     }
 }

@@ -16,12 +16,7 @@ pub(super) fn container(wire: &api::Container, path: &Path) -> Result<Container>
     Ok(Container {
         name: wire.name.clone(),
         image: string(wire.image.as_ref()),
-        pull_policy: match wire.image_pull_policy.as_deref() {
-            Some("Always") => PullPolicy::Always,
-            Some("IfNotPresent") => PullPolicy::IfNotPresent,
-            Some("Never") => PullPolicy::Never,
-            other => return unfit(&path.child("imagePullPolicy"), other.unwrap_or_default()),
-        },
+        pull_policy: pull_policy(wire.image_pull_policy.as_deref(), &path.child("imagePullPolicy"))?,
         command: wire.command.clone().unwrap_or_default(),
         args: wire.args.clone().unwrap_or_default(),
         working_dir: present(wire.working_dir.as_ref()),
@@ -42,6 +37,16 @@ pub(super) fn container(wire: &api::Container, path: &Path) -> Result<Container>
         },
         life: life::life(wire, path)?,
     })
+}
+
+/// Returns when an image is pulled.
+pub(super) fn pull_policy(wire: Option<&str>, path: &Path) -> Result<PullPolicy> {
+    match wire {
+        Some("Always") => Ok(PullPolicy::Always),
+        Some("IfNotPresent") => Ok(PullPolicy::IfNotPresent),
+        Some("Never") => Ok(PullPolicy::Never),
+        other => unfit(path, other.unwrap_or_default()),
+    }
 }
 
 /// Converts each element of a list.

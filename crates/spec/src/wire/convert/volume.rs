@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::core::v1 as api;
 
-use super::{Result, quantity, unfit};
+use super::container::pull_policy;
+use super::{Result, quantity, string, unfit};
 use crate::model::{HostPathType, Medium, Volume, VolumeSource};
 use crate::path::Path;
 
@@ -40,6 +41,12 @@ fn volume(wire: &api::Volume, path: &Path) -> Result<Volume> {
                 Some("BlockDevice") => HostPathType::BlockDevice,
                 Some(other) => return unfit(&path.child("hostPath").child("type"), other),
             },
+        }
+    } else if let Some(source) = &wire.image {
+        let path = path.child("image").child("pullPolicy");
+        VolumeSource::Image {
+            reference: string(source.reference.as_ref()),
+            pull_policy: pull_policy(source.pull_policy.as_deref(), &path)?,
         }
     } else {
         return unfit(path, wire.name.as_str());
