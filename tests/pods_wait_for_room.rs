@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::net::{TcpListener, UdpSocket};
 
 use common::{Podrun, WAIT_FOR_TERM, pod, processes, sh, with, with_spec};
 use podrun_testkit::require;
@@ -174,8 +175,66 @@ fn ports_of_the_node_are_held_by_one_pod() {
     let told = start_waiting(&podrun, &with_port("second", 8080), &[]);
     let why = format!("1 node(s) didn't have free ports for the requested pod ports. {NO_VICTIMS}");
     assert!(told.contains(&why), "{told}");
+    let holder = "host port 8080/TCP of container \"c\" is held by container \"c\" of pod default/first";
+    assert!(told.contains(&format!("hint: {holder}")), "{told}");
+    assert!(podrun.events("second").contains(&format!("HostPortTaken      Pod/second   {holder}")));
     podrun.delete("first");
     podrun.wait_ready("second");
+    podrun.finish();
+}
+
+#[test]
+fn a_port_of_a_process_is_left_to_it() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    let publishing = |name: &str, protocol: &str, port: u16| {
+        let ports = json!({ "ports": [
+            { "containerPort": 80, "hostPort": port, "protocol": protocol, "hostIP": "127.0.0.1" },
+        ] });
+        pod(name, &[with(sh("c", WAIT_FOR_TERM), ports)])
+    };
+    let tcp = TcpListener::bind("127.0.0.1:8085").expect("this network is the test's own");
+    let udp = UdpSocket::bind("0.0.0.0:8086").expect("the same");
+    let why = format!("1 node(s) didn't have free ports for the requested pod ports. {NO_VICTIMS}");
+    let me = std::process::id();
+    for (name, protocol, port, there) in
+        [("tcp", "TCP", 8085, "127.0.0.1:8085"), ("udp", "UDP", 8086, "0.0.0.0:8086")]
+    {
+        let told = start_waiting(&podrun, &publishing(name, protocol, port), &[]);
+        assert!(told.contains(&why), "{told}");
+        assert_eq!(podrun.get(name, PLACED), "Pending Unschedulable");
+        let begin = format!("host port 127.0.0.1:{port}/{protocol} of container \"c\" is held by process ");
+        let end = format!("(PID {me}), which listens on {there}");
+        assert!(told.lines().any(|line| line.contains(&begin) && line.ends_with(&end)), "{told}");
+        let described = podrun.podrun(&["describe", "pod", name]).ok();
+        assert!(described.lines().any(|line| line.contains(&begin) && line.ends_with(&end)), "{described}");
+    }
+    // The same port at another address, and of the other protocol, is nobody's.
+    podrun.start(&publishing("other", "UDP", 8085));
+    podrun.wait_ready("other");
+    drop((tcp, udp));
+    podrun.wait_ready("tcp");
+    podrun.wait_ready("udp");
+    podrun.finish();
+}
+
+#[test]
+fn in_the_machines_network_a_rival_is_told() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    let rival = TcpListener::bind("127.0.0.1:8087").expect("this network is the test's own");
+    let ports = json!({ "ports": [{ "containerPort": 8087 }] });
+    let manifest =
+        with_spec(pod("shared", &[with(sh("c", WAIT_FOR_TERM), ports)]), json!({ "hostNetwork": true }));
+    podrun.start(&manifest);
+    // Whether a port may be shared is for bind(2) to say.
+    podrun.wait_ready("shared");
+    let events = podrun.events("shared");
+    assert!(
+        events.contains("HostPortTaken") && events.contains("which listens on 127.0.0.1:8087"),
+        "{events}"
+    );
+    drop(rival);
     podrun.finish();
 }
 

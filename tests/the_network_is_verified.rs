@@ -4,6 +4,8 @@ mod common;
 
 use common::processes::{kill, supervisor, wait_for};
 use common::{Podrun, WAIT_FOR_TERM, pod, sh};
+use podrun_netlink::{Action, Connection, LinkFilter, Message, Protocol, Rtnetlink};
+use podrun_tc::{Handle, Qdisc, QdiscKind, TrafficControl};
 use podrun_testkit::{links, require};
 use serde_json::{Value, json};
 
@@ -59,6 +61,97 @@ fn a_new_limit_outlives_the_supervisor() {
     kill(&supervisor(&podrun, &uid).expect("it runs"));
     podrun.podrun(&["net", "verify"]).ok();
     assert_eq!(podrun.json("kept")["metadata"]["annotations"]["kubernetes.io/egress-bandwidth"], "5M");
+    podrun.finish();
+}
+
+/// Takes away all tables of nftables in this network: `nft flush ruleset`.
+fn flush_ruleset() {
+    const NFTABLES: u8 = 10;
+    const DELETE_TABLE: u8 = 2;
+    let message = Message::new(u16::from_be_bytes([NFTABLES, DELETE_TABLE]), 0, &[0; 4]);
+    let mut netfilter = Connection::open(Protocol::Netfilter).expect("nfnetlink");
+    let action = Action::new("flush", "nftables");
+    netfilter.transaction::<()>(&action, NFTABLES.into(), &[message], |_| Ok(None)).expect("root may");
+}
+
+#[test]
+fn what_others_have_taken_away_is_repaired() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    let mut manifest = limited("shaped", 20, 10);
+    manifest["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 80, "hostPort": 20005 }]);
+    podrun.start(&manifest);
+    podrun.wait_running("shaped", "c");
+    assert_eq!(podrun.podrun(&["net", "repair"]).ok(), "ok       node\nok       pod/shaped\n");
+
+    let mut route = Rtnetlink::open().expect("rtnetlink");
+    let all = route.links(LinkFilter::new()).expect("links");
+    let of_kind = |kind| all.iter().find(|link| link.kind.as_deref() == Some(kind)).expect("it is there");
+    let (veth, ifb) = (of_kind("veth"), of_kind("ifb"));
+    flush_ruleset();
+    assert!(TrafficControl::new(&mut route).unwrap().delete_qdisc(veth.index, Handle::ROOT).unwrap());
+    assert!(route.delete_link(ifb.index).unwrap());
+    let verified = podrun.podrun(&["net", "verify"]);
+    assert_eq!(verified.code, 1, "{}", verified.stderr);
+    let told = [
+        "chain postrouting: there expected, found nothing".to_owned(),
+        format!("{}: root: kind: tbf expected, found ", veth.name),
+        format!("{}: link: ", ifb.name),
+    ];
+    for words in &told {
+        assert!(verified.stdout.contains(words), "{words}: {}", verified.stdout);
+    }
+    let repaired = podrun.podrun(&["net", "repair"]).ok();
+    assert!(
+        repaired.starts_with("repaired node\n") && repaired.contains("repaired pod/shaped\n"),
+        "{repaired}"
+    );
+    for words in &told {
+        assert!(repaired.contains(words) && repaired.contains("was "), "{words}: {repaired}");
+    }
+    podrun.podrun(&["net", "verify", "--probe=1"]).ok();
+
+    // Who asks nobody is helped by the next Pod.
+    flush_ruleset();
+    assert_eq!(podrun.podrun(&["net", "verify", "shaped"]).code, 1);
+    podrun.start(&pod("next", &[sh("c", WAIT_FOR_TERM)]));
+    podrun.wait_running("next", "c");
+    podrun.podrun(&["net", "verify"]).ok();
+    podrun.finish();
+}
+
+#[test]
+fn a_pod_that_may_change_its_links_stays_limited() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    let mut manifest = limited("mighty", 20, 10);
+    let capable = json!({ "capabilities": { "add": ["NET_ADMIN", "NET_RAW"] } });
+    manifest["spec"]["containers"][0]["securityContext"] = capable;
+    let uid = podrun.start(&manifest);
+    podrun.wait_running("mighty", "c");
+    for command in [
+        "ip link set eth0 qlen 100000 || ifconfig eth0 txqueuelen 100000",
+        "ip link set eth0 mtu 1400 && ip link set eth0 mtu 1500",
+        "ip link set eth0 down && ip link set eth0 up && ip route add default via 10.88.0.1",
+    ] {
+        podrun.podrun(&["exec", "mighty", "--", "sh", "-c", command]).ok();
+    }
+    // busybox cannot change disciplines, so it is done for the Pod: whatever it has at its end, it has got rid of.
+    let process = common::cgroup::processes_of(&uid, "c")[0];
+    let netns = std::fs::File::open(format!("/proc/{process}/ns/net")).expect("the container runs");
+    let mut route = Rtnetlink::open_in(&netns).expect("rtnetlink");
+    let eth0 = route.link("eth0").expect("its link").index;
+    let mut inside = TrafficControl::new(&mut route).unwrap();
+    let fifo = Qdisc::root(Handle::qdisc(9), QdiscKind::Pfifo { limit: 100_000 });
+    inside.replace_qdisc(eth0, &fifo).unwrap();
+    for handle in [Handle::ROOT, Handle::INGRESS] {
+        inside.delete_qdisc(eth0, handle).unwrap();
+    }
+    assert!(inside.qdiscs(eth0).unwrap().iter().all(|found| !matches!(found.qdisc.kind, QdiscKind::Tbf(_))));
+    drop((route, netns));
+    // One that is lifted would fail this by far: what is too fast is a difference.
+    let measured = podrun.podrun(&["net", "verify", "mighty", "--probe=2"]).ok();
+    assert!(measured.contains(" of 20.0 Mbit/s") && measured.contains(" of 10.0 Mbit/s"), "{measured}");
     podrun.finish();
 }
 

@@ -332,6 +332,16 @@ pub(crate) enum NetCommand {
         #[arg(short, long, value_enum, value_name = "FORMAT")]
         output: Option<ListFormat>,
     },
+    /// Make the kernel's state what it should be, as after nft flush ruleset; connections go on.
+    #[command(after_help = "Exit code: 0 where all is as it should be then, 1 otherwise.")]
+    Repair {
+        /// Only this Pod, and what all share; all Pods of the namespace without one.
+        #[arg(value_name = "POD")]
+        pod: Option<String>,
+        /// json, or nothing for text.
+        #[arg(short, long, value_enum, value_name = "FORMAT")]
+        output: Option<ListFormat>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -161,7 +161,8 @@ fn line(text: &str) {
     eprintln!("{style}error:{style:#} {text}");
 }
 
-fn hint(text: Option<&str>) {
+/// Prints what helps to understand the line before.
+pub(crate) fn hint(text: Option<&str>) {
     if let Some(text) = text {
         let style = anstyle::AnsiColor::Cyan.on_default();
         eprintln!("{style}  hint:{style:#} {text}");

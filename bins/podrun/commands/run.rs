@@ -9,7 +9,7 @@ use anstream::{eprintln, println};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use podrun_engine::{Client, Engine, EventRecord, Launcher, Message, PodView};
+use podrun_engine::{Client, Engine, EventRecord, HeldBack, Launcher, Message, PodView};
 use podrun_spec::status::{ContainerState, Phase, PodStatus};
 use podrun_spec::time::Timestamp;
 
@@ -17,7 +17,7 @@ use crate::cli::{Global, RunArgs};
 use crate::exit_code::Code;
 use crate::follow::{Changes, ContainerLog, Lines};
 use crate::output::{harmless, now, since};
-use crate::report::{CommandError, CommandResult, warning};
+use crate::report::{CommandError, CommandResult, hint, warning};
 use crate::watch::is_readable;
 use crate::{context, report};
 
@@ -44,8 +44,9 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
             Ok(view) => {
                 let held_back =
                     if args.detach || args.quiet { engine.held_back(&view.pod.meta.uid) } else { None };
-                if let Some(why) = held_back {
+                if let Some(HeldBack { why, ports }) = held_back {
                     warning(&format!("pod \"{}\" is not started: {why}", view.pod.meta.name));
+                    ports.iter().for_each(|port| hint(Some(port)));
                 }
                 views.push(view);
             }

@@ -58,6 +58,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "podrun-namespaces",
             "podrun-cgroups",
             "podrun-netlink",
+            "podrun-network",
             "podrun-tc",
         ],
     ),

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use podrun_plan::admission::{Admission, Claim, Node, admit};
+use podrun_plan::admission::{Admission, Claim, Listener, Node, TakenPort, admit, taken_ports};
 use podrun_spec::model::Pod;
 
 use crate::error::{Error, Result};
@@ -43,11 +43,21 @@ impl Claims {
         // A Pod that wants nothing of its own is only counted.
         let counts = wanted == Claim::default();
         let held = self.of_others(&pod.meta.uid, !counts)?;
+        let held: Vec<Claim> = held.into_iter().map(|(_, claim)| claim).collect();
         let admission = admit(pod, node, &held);
         if admission == Admission::Fits {
             self.write(&pod.meta.uid, &wanted)?;
         }
         Ok(admission)
+    }
+
+    /// Returns the ports that a Pod wants and others have now, with who has them.
+    ///
+    /// # Errors
+    /// Any errno of listing the claims.
+    pub(crate) fn taken_ports(&self, pod: &Pod, listeners: &[Listener]) -> Result<Vec<TakenPort>> {
+        let held = self.of_others(&pod.meta.uid, true)?;
+        Ok(taken_ports(pod, listeners, held.iter().map(|(uid, claim)| (uid.as_str(), claim))))
     }
 
     /// Writes down what a Pod holds that was admitted before.
@@ -77,7 +87,8 @@ impl Claims {
         }
     }
 
-    fn of_others(&self, uid: &str, read: bool) -> Result<Vec<Claim>> {
+    /// Returns what other Pods hold, by their UIDs.
+    fn of_others(&self, uid: &str, read: bool) -> Result<Vec<(String, Claim)>> {
         let mut held = Vec::new();
         for path in self.files()? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -87,7 +98,8 @@ impl Claims {
             }
             // One that has gone meanwhile is room. One that cannot be read is its Pod's trouble, and counts as it was meant.
             let claim = if read { read_json(&path) } else { Ok(Some(Claim::default())) };
-            held.extend(claim.unwrap_or_else(|_| Some(self.of_record(&name))));
+            let claim = claim.unwrap_or_else(|_| Some(self.of_record(&name)));
+            held.extend(claim.map(|claim| (name.into_owned(), claim)));
         }
         Ok(held)
     }

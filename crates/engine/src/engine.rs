@@ -145,16 +145,6 @@ impl Engine {
         Config::load(&self.paths.config_file())
     }
 
-    /// Returns why a Pod that has just been launched is not started: it waits for room, or is rejected.
-    pub fn held_back(&self, uid: &str) -> Option<String> {
-        let status = self.records.published(uid).ok()?.status;
-        if status.phase == Phase::Failed {
-            return status.message;
-        }
-        let unscheduled = status.conditions.into_iter().find(|c| c.kind == "PodScheduled" && !c.status)?;
-        unscheduled.message
-    }
-
     /// Returns what becomes readable when a Pod is created or removed.
     ///
     /// # Errors

@@ -76,6 +76,26 @@ impl Engine {
         Ok(Some(network.verify_pod(wanted, netns.as_fd())?))
     }
 
+    /// Makes what all Pods share of the network as it should be, and in the tables what is theirs.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn repair_network(&self) -> Result<()> {
+        Ok(self.network()?.map_or(Ok(()), |network| network.repair_node())?)
+    }
+
+    /// Makes what is a Pod's of the network as it should be. Nothing is done for a Pod that is not at the bridge.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn repair_pod_network(&self, view: &PodView) -> Result<()> {
+        let (Some(network), Some(attached)) = (self.network()?, self.attached(view)?) else {
+            return Ok(());
+        };
+        let Attached { plan, ports, netns } = &attached;
+        Ok(network.repair_pod(Wanted { uid: &view.pod.meta.uid, plan, ports }, netns.as_fd())?)
+    }
+
     /// Sends traffic to a Pod and from it for a while each, and returns what went through; none for a Pod that is not at
     /// the bridge.
     ///

@@ -15,7 +15,7 @@ use crate::paths::Paths;
 
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 
-/// Returns the node as it is now, for a Pod that is run in this way.
+/// Returns the node as it is now, for a Pod that is run in this way; without its sockets, which few ask for.
 pub(crate) fn node(paths: &Paths, options: &PodOptions, config: &NodeConfig) -> Node {
     let mut allocatable = capacity(paths);
     for (name, amount) in &mut allocatable {
@@ -31,7 +31,7 @@ pub(crate) fn node(paths: &Paths, options: &PodOptions, config: &NodeConfig) -> 
     for (key, value) in [("hostname", name.as_str()), ("os", "linux"), ("arch", architecture())] {
         labels.insert(format!("kubernetes.io/{key}"), value.to_owned());
     }
-    Node { name, labels, allocatable }
+    Node { name, labels, allocatable, listeners: Vec::new() }
 }
 
 /// Returns what the machine has.

@@ -3,9 +3,12 @@
 //! ```text
 //! <run>/network/                     locked with flock(2) by whoever changes something here
 //! <run>/network/leases/10.88.0.5     -> <uid>@<boot id>
-//! <run>/network/ports/TCP-8080       -> <uid>@<boot id>
+//! <run>/network/ports/TCP-8080       -> <uid>@<boot id>/80
 //! <run>/network/ports/UDP-53@192.0.2.1
 //! ```
+//!
+//! The number behind a port is where it leads in the Pod, so that entries of the tables can be made anew from here alone; it is
+//! 0 where it leads nowhere, for a Pod in the host's network.
 //!
 //! Each entry is a symbolic link that leads nowhere: symlink(2) makes it with its holder in one step, or says that it is
 //! taken. An entry of an earlier boot is void: no Pod of that time runs any more. An address is looked for from a place
@@ -52,7 +55,7 @@ pub struct Lease {
 /// A port of the machine and its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortLease {
-    /// The port; where it leads in the Pod is not part of the lease and says 0.
+    /// The port; the Pod's is 0 where it leads nowhere.
     pub port: PortMapping,
     /// UID of the Pod.
     pub uid: String,
@@ -67,6 +70,7 @@ pub struct NodeLock(#[expect(dead_code, reason = "held, never read")] Flock<File
 struct Holder {
     uid: String,
     current: bool,
+    container_port: u16,
 }
 
 impl Leases {
@@ -148,7 +152,7 @@ impl Leases {
     pub fn acquire(&self, _lock: &NodeLock, uid: &str, subnet: Ipv4Net) -> Result<Ipv4Addr> {
         for address in candidates(uid, subnet) {
             let path = self.addresses().join(address.to_string());
-            if self.claim(&path, uid)? {
+            if self.claim(&path, uid, None)? {
                 return Ok(address);
             }
         }
@@ -169,7 +173,7 @@ impl Leases {
         }
         for port in ports {
             // Nobody else has it, and nobody else is here.
-            self.claim(&self.ports_dir().join(port_name(port)), uid)?;
+            self.claim(&self.ports_dir().join(port_name(port)), uid, Some(port.container_port))?;
         }
         Ok(())
     }
@@ -236,7 +240,7 @@ impl Leases {
     /// [`Error::File`] with any errno of reading the directory.
     pub fn all(&self) -> Result<Vec<Lease>> {
         let entries = self.entries(&self.addresses())?;
-        let lease = |(name, Holder { uid, current }): (String, Holder)| {
+        let lease = |(name, Holder { uid, current, .. }): (String, Holder)| {
             Some(Lease { address: name.parse().ok()?, uid, current })
         };
         Ok(entries.into_iter().filter_map(lease).collect())
@@ -250,14 +254,18 @@ impl Leases {
     pub fn ports(&self) -> Result<Vec<PortLease>> {
         let entries = self.entries(&self.ports_dir())?.into_iter().filter(|(_, holder)| holder.current);
         let lease = |(name, holder): (String, Holder)| {
-            Some(PortLease { port: parse_port_name(&name)?, uid: holder.uid })
+            let port = PortMapping { container_port: holder.container_port, ..parse_port_name(&name)? };
+            Some(PortLease { port, uid: holder.uid })
         };
         Ok(entries.filter_map(lease).collect())
     }
 
     /// Makes an entry, or finds it made for the same Pod. Returns false if it is taken.
-    fn claim(&self, path: &Path, uid: &str) -> Result<bool> {
-        let target = format!("{uid}@{}", self.boot);
+    fn claim(&self, path: &Path, uid: &str, container_port: Option<u16>) -> Result<bool> {
+        let target = match container_port {
+            None => format!("{uid}@{}", self.boot),
+            Some(port) => format!("{uid}@{}/{port}", self.boot),
+        };
         loop {
             match symlink(&target, path) {
                 Ok(()) => return Ok(true),
@@ -291,8 +299,10 @@ impl Leases {
             target => target.map_err(Error::file("read", path))?,
         };
         let text = target.to_string_lossy();
-        let (uid, boot) = text.split_once('@').unwrap_or((&text, ""));
-        Ok(Some(Holder { uid: uid.to_owned(), current: boot == self.boot }))
+        let (uid, rest) = text.split_once('@').unwrap_or((&text, ""));
+        let (boot, port) = rest.split_once('/').unwrap_or((rest, ""));
+        let container_port = port.parse().unwrap_or(0);
+        Ok(Some(Holder { uid: uid.to_owned(), current: boot == self.boot, container_port }))
     }
 
     fn addresses(&self) -> PathBuf {
@@ -437,7 +447,9 @@ mod tests {
         assert!(leases.check_ports("a", &[port(None, 80)]).is_ok());
         // All or none.
         assert!(leases.acquire_ports(&lock, "b", &[port(None, 82), port(None, 80)]).is_err());
-        assert_eq!(leases.ports().unwrap().len(), 2);
+        let held: BTreeSet<_> = leases.ports().unwrap().iter().map(|lease| lease.port.to_string()).collect();
+        assert_eq!(held.into_iter().collect::<Vec<_>>(), ["127.0.0.1:81/TCP", "80/TCP"]);
+        assert!(leases.ports().unwrap().iter().all(|lease| lease.port.container_port == 80));
         leases.release(&lock, "a").unwrap();
         assert!(leases.ports().unwrap().is_empty());
     }

@@ -10,6 +10,7 @@
 //! - The first Pod makes the bridge and the tables; [`Network::remove_if_unused`] removes them after the last.
 //! - [`Leases`] say who has which address and which port of the machine. They outlive a supervisor, not a boot.
 //! - [`Network::verify_node`] and [`Network::verify_pod`] compare the kernel's state with what it should be.
+//! - [`Network::repair_node`] and [`Network::repair_pod`] make it so again; the next Pod that is set up finds what is lost altogether.
 //! - [`Network::collect`] removes what belongs to no Pod any more.
 //! - [`Network::shape`] changes what a Pod may send and receive while it runs; [`Network::measure`] sees whether it is so.
 //!
@@ -46,6 +47,7 @@ mod measure;
 mod nft;
 mod node;
 mod pod;
+mod repair;
 mod state;
 mod subnet;
 mod sysctl;

@@ -52,10 +52,10 @@ pub(crate) struct Node {
 /// What is kept about the bridge.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Record {
+pub(crate) struct Record {
     version: u32,
     boot: String,
-    subnets: Subnets,
+    pub(crate) subnets: Subnets,
     mtu: u32,
 }
 
@@ -105,14 +105,19 @@ impl Network {
             Some(link) if link.kind.as_deref() != Some("bridge") => {
                 return Err(Error::NameTaken { name: link.name, kind: link.kind.unwrap_or_default() });
             }
-            Some(link) if link.alias.as_deref() == Some(BRIDGE_ALIAS) => link.index,
-            found => self.make_bridge(&mut route, found, &record)?,
+            Some(link) if link.alias.as_deref() == Some(BRIDGE_ALIAS) => Ok(link.index),
+            found => Err(self.make_bridge(&mut route, found, &record)?),
         };
         // Before any Pod can send anything.
-        if firewall.state()? != State::Installed {
+        let installed = firewall.state()? == State::Installed;
+        if !installed {
             firewall.install()?;
         }
-        Ok(Node { bridge, subnets: record.subnets, mtu: record.mtu })
+        // Somebody may have taken it away from Pods that run.
+        if !installed || bridge.is_err() {
+            self.restore(&mut route, firewall, bridge.unwrap_or_else(|new| new), &record.subnets)?;
+        }
+        Ok(Node { bridge: bridge.unwrap_or_else(|new| new), subnets: record.subnets, mtu: record.mtu })
     }
 
     /// Removes bridge and tables if no Pod has an address. May be repeated.
@@ -193,7 +198,13 @@ impl Network {
         Ok(record)
     }
 
-    fn make_bridge(&self, route: &mut Rtnetlink, found: Option<Link>, record: &Record) -> Result<u32> {
+    /// Makes the bridge, or of one that was found what it has to be.
+    pub(crate) fn make_bridge(
+        &self,
+        route: &mut Rtnetlink,
+        found: Option<Link>,
+        record: &Record,
+    ) -> Result<u32> {
         let name = self.names.bridge.as_str();
         // With a MAC address of its own it does not change it with its ports.
         let gateways = record.subnets.gateways();
@@ -253,7 +264,7 @@ impl Network {
     }
 
     /// Returns what is kept of this boot.
-    fn record(&self) -> Result<Option<Record>> {
+    pub(crate) fn record(&self) -> Result<Option<Record>> {
         let path = self.record_path();
         let text = match fs::read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -51,12 +51,14 @@ impl Network {
         if ports.is_empty() {
             return Ok(());
         }
+        // They lead nowhere.
+        let ports: Vec<_> = ports.iter().map(|port| PortMapping { container_port: 0, ..*port }).collect();
         let lock = self.leases.lock()?;
-        self.leases.acquire_ports(&lock, uid, ports)
+        self.leases.acquire_ports(&lock, uid, &ports)
     }
 
     /// The ordered procedure. What it leaves behind when it fails, [`Network::teardown`] finds by name.
-    fn build(&self, wanted: Wanted<'_>, netns: BorrowedFd<'_>) -> Result<Vec<IpAddr>> {
+    pub(crate) fn build(&self, wanted: Wanted<'_>, netns: BorrowedFd<'_>) -> Result<Vec<IpAddr>> {
         let names = self.link_names(wanted.uid);
         let mut firewall = None;
         let (node, address) = {
@@ -82,9 +84,7 @@ impl Network {
         let port = LinkChange::new().alias(&names.alias).no_link_local().master(node.bridge).up();
         host.change_link(index, &port)?;
         if !wanted.ports.is_empty() {
-            // Where the kernel lets bridged packets through the tables (br_netfilter), one that a Pod sends to its own
-            // host port has to leave by the port that it came by.
-            host.change_link(index, &LinkChange::new().port(PortOptions::new().hairpin(true)))?;
+            host.change_link(index, &hairpin(true))?;
         }
         // Before the Pod's end can send anything.
         if let Some(bandwidth) = &wanted.plan.bandwidth {
@@ -169,8 +169,19 @@ impl Network {
     }
 }
 
-/// Gives the Pod's end its addresses and its way out.
-fn configure(netns: BorrowedFd<'_>, interface: &str, node: &Node, addresses: &[IpAddr]) -> Result<()> {
+/// Where the kernel lets bridged packets through the tables (br_netfilter), one that a Pod sends to its own host port has to leave
+/// by the port that it came by.
+pub(crate) fn hairpin(has_ports: bool) -> LinkChange<'static> {
+    LinkChange::new().port(PortOptions::new().hairpin(has_ports))
+}
+
+/// Gives the Pod's end its addresses and its way out. May be repeated.
+pub(crate) fn configure(
+    netns: BorrowedFd<'_>,
+    interface: &str,
+    node: &Node,
+    addresses: &[IpAddr],
+) -> Result<()> {
     let mut pod = Rtnetlink::open_in(netns)?;
     let index = pod.link(interface)?.index;
     pod.set_up(index)?;

@@ -61,7 +61,7 @@ use self::journal::Journal;
 pub(crate) use self::lock::SupervisorLock;
 use self::look_ahead::Next;
 use self::probes::{Probed, Probes};
-use self::room::{Room, next_room};
+use self::room::{Refused, Room, next_room};
 use self::server::{BACKLOG, Hub, Wish};
 use crate::claims::Claims;
 use crate::clock;
@@ -245,8 +245,8 @@ struct Supervisor {
     node: Node,
     /// What a Pod listens to that waits for room.
     room: Option<Room>,
-    /// Why it waits, as the machine was told.
-    refused: Option<String>,
+    /// Why it waits, as was told.
+    refused: Option<Refused>,
     machine: Machine,
     journal: Journal,
     probes: Probes,

@@ -131,6 +131,37 @@ impl Firewall {
         }
     }
 
+    /// Adds what is a Pod's and is missing in what was listed, and takes away what carries its name and is not wanted. Returns
+    /// whether anything had to be done.
+    pub(crate) fn mend(&mut self, there: &Elements, uid: &str, wanted: &[Element]) -> Result<bool> {
+        let found = |element: &Element| {
+            let set = there.get(&(element.family, element.set.to_owned()))?;
+            set.iter().find(|found| found.key == element.key)
+        };
+        let is_right = |element: &Element| {
+            found(element)
+                .is_some_and(|found| found.comment.as_deref() == Some(uid) && found.data == element.data)
+        };
+        let wrong: Vec<Element> = wanted.iter().filter(|element| !is_right(element)).cloned().collect();
+        // Adding one that is there would not change its name.
+        let mut messages: Vec<Message> = wrong.iter().map(|element| element.delete(&self.name)).collect();
+        for ((family, set), elements) in there {
+            for found in elements.iter().filter(|found| found.comment.as_deref() == Some(uid)) {
+                let is_wanted =
+                    |e: &Element| (e.family, e.set, &e.key) == (*family, set.as_str(), &found.key);
+                if !wanted.iter().any(is_wanted) {
+                    messages.push(found.delete(*family, &self.name, set));
+                }
+            }
+        }
+        if messages.is_empty() {
+            return Ok(false);
+        }
+        self.delete_all(messages)?;
+        self.add(uid, &wrong)?;
+        Ok(true)
+    }
+
     /// Takes away what is a Pod's. May be repeated.
     pub(crate) fn delete(&mut self, elements: &[Element]) -> Result<()> {
         self.delete_all(elements.iter().map(|element| element.delete(&self.name)).collect())

@@ -1,14 +1,17 @@
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use podrun_netlink::{LinkFilter, Rtnetlink};
 use podrun_plan::model::{BandwidthPlan, RatePlan};
 use podrun_plan::names::LinkNames;
-use podrun_tc::{Handle, TrafficControl};
+use podrun_tc::{Handle, Qdisc, QdiscKind, Rate, Tbf, TrafficControl};
 use podrun_testkit::require;
 use serial_test::{file_serial, serial};
 
-use crate::machine::{Machine, Pod, on_a_machine};
+use crate::machine::{Machine, Netns, PATIENCE, Pod, on_a_machine};
 
 const MEGABIT: u64 = 1_000_000;
 
@@ -74,6 +77,121 @@ fn a_pod_keeps_to_its_rates_and_they_change_while_it_runs() {
         assert!(state.egress.shaped.unwrap().overlimits > 0 && state.ingress.shaped.unwrap().bytes > 0);
         machine.network.shape("uid-a", None).unwrap();
         assert!(measured(machine, &pod).1 > 100.0);
+        machine.remove(pod);
+    });
+}
+
+#[test]
+#[file_serial(kernel)]
+#[serial]
+fn tampering_with_a_limit_is_named() {
+    require!(root, netns);
+    on_a_machine(&["10.91.0.0/24"], |machine| {
+        let pod = shaped(machine, "uid-a", 20 * MEGABIT, 10 * MEGABIT);
+        let names = LinkNames::of("uid-a", &machine.names.bridge);
+        let (host, ifb) = (names.host.as_str(), names.shaper.as_str());
+        let index = |name: &str| Rtnetlink::open().unwrap().link(name).unwrap().index;
+        let with_tc = |body: &dyn Fn(&mut TrafficControl<'_>)| {
+            let mut route = Rtnetlink::open().unwrap();
+            body(&mut TrafficControl::new(&mut route).unwrap());
+        };
+        let bucket = |link: &str, change: &dyn Fn(&mut Tbf)| {
+            with_tc(&|tc| {
+                let mut found = tc.qdisc(index(link), Handle::ROOT).unwrap().unwrap().qdisc;
+                let QdiscKind::Tbf(bucket) = &mut found.kind else { panic!("{found:?}") };
+                change(bucket);
+                tc.replace_qdisc(index(link), &found).unwrap();
+            });
+        };
+        let check = |expected: &[String], tamper: &dyn Fn()| {
+            assert_eq!(differences(machine, &pod), [""; 0], "before {expected:?}");
+            tamper();
+            let found = differences(machine, &pod);
+            let named = expected.iter().zip(&found).all(|(begins, line)| line.starts_with(begins));
+            assert!(named && found.len() == expected.len(), "{expected:?}: {found:#?}");
+            machine.network.repair_pod(pod.wanted(), pod.netns.0.as_fd()).unwrap();
+        };
+        // Another discipline in the place of the bucket, and none.
+        check(&[format!("{host}: root: handle: "), format!("{host}: root: kind: ")], &|| {
+            let other = Qdisc::root(Handle::qdisc(9), QdiscKind::Pfifo { limit: 9 });
+            with_tc(&|tc| tc.replace_qdisc(index(host), &other).unwrap());
+        });
+        check(&[format!("{ifb}: root: kind: ")], &|| {
+            with_tc(&|tc| assert!(tc.delete_qdisc(index(ifb), Handle::ROOT).unwrap()));
+        });
+        let fast = Rate::from_bits_per_second(90 * MEGABIT);
+        check(&[format!("{host}: root: rate: 20 Mbit/s expected, found 90 Mbit/s")], &|| {
+            bucket(host, &|tbf| tbf.rate = fast);
+        });
+        check(&[format!("{ifb}: root: rate: 10 Mbit/s expected, found 90 Mbit/s")], &|| {
+            bucket(ifb, &|tbf| tbf.rate = fast);
+        });
+        check(&[format!("{ifb}: root: burst: ")], &|| {
+            bucket(ifb, &|tbf| tbf.burst = podrun_tc::Bytes::new(tbf.burst.get() * 2));
+        });
+        check(&[format!("{host}: ingress: filters: 1 expected, found 0")], &|| {
+            with_tc(&|tc| {
+                assert!(tc.delete_filters(index(host), Handle::CLSACT_INGRESS, 1, None).unwrap());
+            });
+        });
+        check(&[format!("{ifb}: link: ")], &|| {
+            assert!(Rtnetlink::open().unwrap().delete_link(ifb).unwrap());
+        });
+        machine.remove(pod);
+    });
+}
+
+/// Sends datagrams as fast as can be for a while; returns the megabits per second of whole frames that came.
+fn flood(from: &Netns, to: &Netns, at: SocketAddr) -> f64 {
+    /// With the headers of UDP, IPv6 and Ethernet a frame of less than 1514 bytes.
+    const PAYLOAD: usize = 1400;
+    let headers = if at.is_ipv4() { 42 } else { 62 };
+    let receiver = to.enter(|| UdpSocket::bind(at).unwrap());
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    let sender = from.enter(|| crate::machine::udp(at));
+    sender.connect(at).unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                // ENOBUFS: the queue is full, as it should be.
+                let _ = sender.send(&[0; PAYLOAD]);
+            }
+        });
+        let mut buffer = [0; PAYLOAD];
+        let mut count = |time: Duration| {
+            let (begin, mut bytes) = (Instant::now(), 0);
+            while begin.elapsed() < time {
+                bytes += receiver.recv(&mut buffer).unwrap() + headers;
+            }
+            f64::from(u32::try_from(bytes).unwrap()) * 8.0 / 1e6 / begin.elapsed().as_secs_f64()
+        };
+        // The bucket and the queue are full after that.
+        count(Duration::from_millis(500));
+        let rate = count(Duration::from_secs(2));
+        stop.store(true, Ordering::Relaxed);
+        rate
+    })
+}
+
+#[test]
+#[file_serial(kernel)]
+#[serial]
+fn datagrams_of_both_families_are_limited_too() {
+    require!(root, netns);
+    on_a_machine(&["10.91.0.0/24", "fd00:91::/64"], |machine| {
+        let pod = shaped(machine, "uid-a", 20 * MEGABIT, 10 * MEGABIT);
+        let gateways: [IpAddr; 2] = ["10.91.0.1".parse().unwrap(), "fd00:91::1".parse().unwrap()];
+        let here = Netns::of_this_thread();
+        for (inside, outside) in pod.addresses.iter().zip(gateways) {
+            assert_eq!(inside.is_ipv4(), outside.is_ipv4());
+            near(flood(&here, &pod.netns, SocketAddr::new(*inside, 7)), 20.0);
+            near(flood(&pod.netns, &here, SocketAddr::new(outside, 7)), 10.0);
+        }
+        // Without its limits the same traffic is not slow for other reasons.
+        machine.network.shape("uid-a", None).unwrap();
+        let inside = SocketAddr::new(pod.addresses[1], 7);
+        assert!(flood(&here, &pod.netns, inside) > 40.0);
         machine.remove(pod);
     });
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{Shutdown, SockProtocol, shutdown};
 use podrun_netlink::{NewAddress, NewLink, Peer, Route, Rtnetlink};
 use podrun_network::{Network, Result, Wanted};
 use podrun_plan::model::{BandwidthPlan, BridgePlan, PortMapping};
@@ -39,6 +39,11 @@ impl Netns {
         let netns = Self(made);
         Rtnetlink::open_in(&netns.0).unwrap().set_up("lo").unwrap();
         netns
+    }
+
+    /// Returns the calling thread's.
+    pub(crate) fn of_this_thread() -> Self {
+        Self(File::open("/proc/thread-self/ns/net").unwrap())
     }
 
     /// Calls a function in it.
@@ -170,8 +175,17 @@ pub(crate) struct Mirror(Vec<(OwnedFd, JoinHandle<()>)>);
 impl Mirror {
     /// Serves TCP in a network namespace.
     pub(crate) fn tcp(netns: &Netns, port: u16) -> Self {
+        Self::streams(netns, SockProtocol::Tcp, port)
+    }
+
+    /// Serves SCTP, one stream to a caller, where the kernel has it.
+    pub(crate) fn sctp(netns: &Netns, port: u16) -> Self {
+        Self::streams(netns, SockProtocol::Sctp, port)
+    }
+
+    fn streams(netns: &Netns, protocol: SockProtocol, port: u16) -> Self {
         let one = |any| {
-            let listener = netns.enter(|| listen(any, port));
+            let listener = netns.enter(|| listen(any, protocol, port));
             let socket = listener.as_fd().try_clone_to_owned().unwrap();
             let serve = move || {
                 while let Ok((mut stream, peer)) = listener.accept() {
@@ -208,14 +222,16 @@ impl Drop for Mirror {
     }
 }
 
-fn listen(any: &str, port: u16) -> TcpListener {
+fn listen(any: &str, protocol: SockProtocol, port: u16) -> TcpListener {
     use nix::sys::socket::{
         AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
         sockopt,
     };
     let address = SocketAddr::new(any.parse().unwrap(), port);
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
+    // Connections of an earlier one may not have been forgotten yet.
+    setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
     if address.is_ipv6() {
         setsockopt(&socket, sockopt::Ipv6V6Only, &true).unwrap();
     }
@@ -231,6 +247,50 @@ pub(crate) fn call(to: SocketAddr) -> std::io::Result<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Returns a socket of SCTP that may call somebody; none where the kernel has no SCTP.
+pub(crate) fn sctp() -> Option<OwnedFd> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    match socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Sctp) {
+        Err(nix::errno::Errno::EPROTONOSUPPORT | nix::errno::Errno::ESOCKTNOSUPPORT) => None,
+        socket => Some(socket.unwrap()),
+    }
+}
+
+/// Calls a mirror by SCTP; returns what address it saw.
+pub(crate) fn call_sctp(socket: OwnedFd, to: SocketAddr) -> std::io::Result<String> {
+    use nix::sys::socket::{SockaddrStorage, connect};
+    connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(to))?;
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut text = [0; 64];
+    let length = stream.read(&mut text)?;
+    Ok(String::from_utf8_lossy(&text[..length]).into_owned())
+}
+
+/// Returns all that is not as it should be.
+pub(crate) fn differences(machine: &Machine, pod: &Pod) -> Vec<String> {
+    let mut all = machine.network.verify_node().unwrap();
+    all.extend(machine.network.verify_pod(pod.wanted(), pod.netns.0.as_fd()).unwrap());
+    all.iter().map(ToString::to_string).collect()
+}
+
+/// Sends one message to nftables as a transaction.
+pub(crate) fn tamper_with_tables(family: u8, kind: u8, fill: impl FnOnce(&mut podrun_netlink::Body)) {
+    use podrun_netlink::{Action, Connection, Message, Protocol};
+    const NFTABLES: u8 = 10;
+    let mut message = Message::new(u16::from_be_bytes([NFTABLES, kind]), 0, &[family, 0, 0, 0]);
+    fill(&mut message.body);
+    let mut connection = Connection::open(Protocol::Netfilter).unwrap();
+    let action = Action::new("tamper with", "nftables");
+    connection.transaction::<()>(&action, NFTABLES.into(), &[message], |_| Ok(None)).unwrap();
+}
+
+/// Takes away all tables, whosever they are: `nft flush ruleset`.
+pub(crate) fn flush_ruleset() {
+    const DELETE_TABLE: u8 = 2;
+    tamper_with_tables(0, DELETE_TABLE, |_| ());
 }
 
 /// Calls a mirror by UDP, as a client with a socket that it keeps.

@@ -5,5 +5,6 @@ mod collect;
 mod machine;
 mod pods;
 mod ports;
+mod repair;
 mod spoofing;
 mod verify;

@@ -6,7 +6,10 @@ use podrun_spec::model::Protocol;
 use podrun_testkit::require;
 use serial_test::{file_serial, serial};
 
-use crate::machine::{Mirror, NEIGHBOUR, OWN, OWN6, PATIENCE, SILENCE, ask, call, on_a_machine, port, udp};
+use crate::machine::{
+    Mirror, NEIGHBOUR, OWN, OWN6, PATIENCE, SILENCE, ask, call, call_sctp, differences, on_a_machine, port,
+    sctp, tamper_with_tables, udp,
+};
 
 const BOTH: &[&str] = &["10.91.0.0/24", "fd00:91::/64"];
 
@@ -47,6 +50,59 @@ fn a_host_port_leads_to_its_pod_from_everywhere() {
         assert!(call(at("127.0.0.1", 8080)).is_err());
         assert!(neighbour.enter(|| call(at(OWN, 8080))).is_err());
         machine.remove(other);
+    });
+}
+
+#[test]
+#[file_serial(kernel)]
+#[serial]
+fn a_host_port_of_sctp_leads_to_its_pod() {
+    require!(root, netns);
+    on_a_machine(BOTH, |machine| {
+        let local =
+            PortMapping { host_ip: Some("127.0.0.1".parse().unwrap()), ..port(Protocol::Sctp, 3869, 3868) };
+        let pod = machine.pod("uid-a", &[port(Protocol::Sctp, 3868, 3868), local]);
+        assert_eq!(differences(machine, &pod), [""; 0]);
+        // The protocol's number, and the port; then the same with an address before it.
+        let number = [132, 0, 0, 0, 0x0f, 0x1c, 0, 0];
+        for (set, key, hex) in [
+            ("ports4", number.to_vec(), "840000000f1c0000"),
+            ("ports6", number.to_vec(), "840000000f1c0000"),
+            (
+                "ports4_at",
+                [&[127, 0, 0, 1, 132, 0, 0, 0, 0x0f, 0x1d, 0, 0][..]].concat(),
+                "7f000001840000000f1d0000",
+            ),
+        ] {
+            delete_element(&machine.names.table, set, &key);
+            let found = differences(machine, &pod);
+            let expected = format!("table inet, set {set}, element {hex}: there expected, found nothing");
+            assert_eq!(found, [expected]);
+            machine.network.repair_pod(pod.wanted(), std::os::fd::AsFd::as_fd(&pod.netns.0)).unwrap();
+            assert_eq!(differences(machine, &pod), [""; 0]);
+        }
+        match machine.neighbour.enter(sctp) {
+            None => eprintln!("this kernel has no SCTP: nothing is sent"),
+            Some(socket) => {
+                let _mirror = Mirror::sctp(&pod.netns, 3868);
+                let seen = machine.neighbour.enter(|| call_sctp(socket, at(OWN, 3868))).unwrap();
+                assert_eq!(seen, NEIGHBOUR);
+            }
+        }
+        machine.remove(pod);
+    });
+}
+
+fn delete_element(table: &str, set: &str, key: &[u8]) {
+    const DELETE_ELEMENT: u8 = 14;
+    tamper_with_tables(1, DELETE_ELEMENT, |body| {
+        body.text(1, table).text(2, set).nest(3, |list| {
+            list.nest(1, |element| {
+                element.nest(1, |value| {
+                    value.bytes(1, key);
+                });
+            });
+        });
     });
 }
 

@@ -1,20 +1,9 @@
-use std::os::fd::AsFd as _;
-
-use podrun_netlink::{
-    Action, Connection, LinkChange, Message, NewAddress, PortOptions, Protocol as Netlink, Rtnetlink,
-};
+use podrun_netlink::{LinkChange, NewAddress, PortOptions, Rtnetlink};
 use podrun_spec::model::Protocol;
 use podrun_testkit::require;
 use serial_test::{file_serial, serial};
 
-use crate::machine::{Machine, Pod, on_a_machine, port};
-
-/// Returns all that is not as it should be.
-fn differences(machine: &Machine, pod: &Pod) -> Vec<String> {
-    let mut all = machine.network.verify_node().unwrap();
-    all.extend(machine.network.verify_pod(pod.wanted(), pod.netns.0.as_fd()).unwrap());
-    all.iter().map(ToString::to_string).collect()
-}
+use crate::machine::{Machine, Pod, differences, on_a_machine, port, tamper_with_tables};
 
 /// Changes something, expects one complaint about it that begins so, and changes it back.
 #[track_caller]
@@ -32,13 +21,10 @@ fn change(link: &str, change: &LinkChange<'_>) {
 
 /// Deletes something of nftables: a message kind, and the names of table and chain or set.
 fn nft_delete(family: u8, kind: u8, fill: impl FnOnce(&mut podrun_netlink::Body), table: &str) {
-    let mut message = Message::new(u16::from_be_bytes([10, kind]), 0, &[family, 0, 0, 0]);
-    message.body.text(1, table);
-    fill(&mut message.body);
-    let mut connection = Connection::open(Netlink::Netfilter).unwrap();
-    connection
-        .transaction::<()>(&Action::new("tamper with", table.to_owned()), 10, &[message], |_| Ok(None))
-        .unwrap();
+    tamper_with_tables(family, kind, |body| {
+        body.text(1, table);
+        fill(body);
+    });
 }
 
 #[test]

@@ -18,7 +18,7 @@ use podrun_spec::model::{Pod, ResourceList};
 use podrun_spec::resources::effective_requests;
 use serde::{Deserialize, Serialize};
 
-pub use self::ports::HostPort;
+pub use self::ports::{HostPort, Listener, PortHolder, TakenPort, taken_ports};
 pub use self::rejection::{Rejection, rejection};
 
 /// What of a node decides about its Pods.
@@ -30,6 +30,8 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// What all Pods together may request; `pods` is how many there may be.
     pub allocatable: ResourceList,
+    /// Sockets of the machine that a Pod's ports must not take anything from.
+    pub listeners: Vec<Listener>,
 }
 
 /// What an admitted Pod holds of its node until it has ended.
@@ -126,7 +128,7 @@ pub fn admit(pod: &Pod, node: &Node, held: &[Claim]) -> Admission {
     let refusal = affinity::check_candidates(&pod.spec, &node.name)
         .or_else(|| check_name(pod, node))
         .or_else(|| affinity::check(&pod.spec, node))
-        .or_else(|| ports::check(&claim.ports, held))
+        .or_else(|| ports::check(&claim.ports, &node.listeners, held))
         .or_else(|| room::check(&claim.requests, &node.allocatable, held));
     match refusal {
         None => Admission::Fits,

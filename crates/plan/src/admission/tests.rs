@@ -18,6 +18,7 @@ fn node() -> Node {
         allocatable: allocatable
             .map(|(name, amount)| (name.to_owned(), Quantity::parse(amount).unwrap()))
             .into(),
+        listeners: Vec::new(),
     }
 }
 
@@ -203,19 +204,20 @@ fn a_pod_may_name_its_node() {
     }
 }
 
+fn with_port(ip: Option<&str>, protocol: Protocol, number: u16) -> Pod {
+    let mut pod = pod("p");
+    pod.spec.containers[0].ports.push(ContainerPort {
+        name: None,
+        container_port: 80,
+        host_port: Some(number),
+        host_ip: ip.map(str::to_owned),
+        protocol,
+    });
+    pod
+}
+
 #[test]
 fn ports_of_the_node_are_held_by_one_pod() {
-    let with_port = |ip: Option<&str>, protocol, number| {
-        let mut pod = pod("p");
-        pod.spec.containers[0].ports.push(ContainerPort {
-            name: None,
-            container_port: 80,
-            host_port: Some(number),
-            host_ip: ip.map(str::to_owned),
-            protocol,
-        });
-        pod
-    };
     let conflict = "1 node(s) didn't have free ports for the requested pod ports";
     for (first, second, expected) in [
         ((None, Protocol::Tcp, 80), (None, Protocol::Tcp, 80), conflict),
@@ -230,6 +232,76 @@ fn ports_of_the_node_are_held_by_one_pod() {
         let (first, second) = (with_port(first.0, first.1, first.2), with_port(second.0, second.1, second.2));
         assert_eq!(reasons(&second, &[Claim::of(&first)]), expected, "{:?}", second.spec.containers[0].ports);
     }
+}
+
+#[test]
+fn a_port_of_a_process_is_not_taken_away() {
+    let conflict = "1 node(s) didn't have free ports for the requested pod ports";
+    let listener = |address: &str, protocol, port| Listener {
+        address: address.parse().unwrap(),
+        protocol,
+        port,
+        inode: 7,
+    };
+    for (wanted, there, taken) in [
+        ((None, Protocol::Tcp, 80), ("0.0.0.0", Protocol::Tcp, 80), true),
+        ((None, Protocol::Tcp, 80), ("127.0.0.53", Protocol::Tcp, 80), true),
+        ((None, Protocol::Tcp, 80), ("::1", Protocol::Tcp, 80), true),
+        ((None, Protocol::Tcp, 80), ("0.0.0.0", Protocol::Tcp, 81), false),
+        ((None, Protocol::Tcp, 80), ("0.0.0.0", Protocol::Udp, 80), false),
+        ((Some("10.0.0.1"), Protocol::Tcp, 80), ("0.0.0.0", Protocol::Tcp, 80), true),
+        ((Some("10.0.0.1"), Protocol::Tcp, 80), ("::", Protocol::Tcp, 80), true),
+        ((Some("10.0.0.1"), Protocol::Tcp, 80), ("10.0.0.1", Protocol::Tcp, 80), true),
+        ((Some("10.0.0.1"), Protocol::Tcp, 80), ("127.0.0.1", Protocol::Tcp, 80), false),
+        ((Some("fd00::1"), Protocol::Tcp, 80), ("0.0.0.0", Protocol::Tcp, 80), false),
+        ((Some("::"), Protocol::Tcp, 80), ("fd00::1", Protocol::Tcp, 80), true),
+        ((Some("::"), Protocol::Tcp, 80), ("127.0.0.1", Protocol::Tcp, 80), false),
+    ] {
+        let pod = with_port(wanted.0, wanted.1, wanted.2);
+        let listeners = vec![listener("192.0.2.9", Protocol::Tcp, 80), listener(there.0, there.1, there.2)];
+        let listeners = if wanted.0.is_none() { listeners[1..].to_vec() } else { listeners };
+        let node = Node { listeners: listeners.clone(), ..node() };
+        let refused = match admit(&pod, &node, &[]) {
+            Admission::Fits => false,
+            Admission::Unschedulable { message } => message.contains(conflict),
+            Admission::Rejected(rejection) => panic!("{rejection:?}"),
+        };
+        assert_eq!(refused, taken, "{wanted:?} {there:?}");
+        let holders: Vec<_> = taken_ports(&pod, &listeners, []).into_iter().map(|port| port.holder).collect();
+        let expected = PortHolder::Socket(*listeners.last().unwrap());
+        assert_eq!(holders, if taken { vec![expected] } else { Vec::new() }, "{wanted:?} {there:?}");
+    }
+}
+
+#[test]
+fn a_taken_port_names_its_holder() {
+    let mut wanted = with_port(Some("10.0.0.1"), Protocol::Tcp, 80);
+    wanted.spec.containers[0]
+        .ports
+        .extend(with_port(None, Protocol::Udp, 53).spec.containers[0].ports.clone());
+    wanted.spec.containers[0]
+        .ports
+        .extend(with_port(None, Protocol::Tcp, 81).spec.containers[0].ports.clone());
+    let mut first = with_port(None, Protocol::Tcp, 80);
+    first.spec.containers[0].name = "web".to_owned();
+    let mut old = Claim::of(&with_port(None, Protocol::Udp, 53));
+    old.ports[0].container.clear();
+    let held = [("u-1", Claim::default()), ("u-2", Claim::of(&first)), ("u-3", old)];
+    let address = "0.0.0.0".parse().unwrap();
+    // Of the two that listen at 80 the Pod is named: it has the right to the port.
+    let listeners = [80, 81].map(|port| Listener { address, protocol: Protocol::Tcp, port, inode: 7 });
+    let taken = taken_ports(&wanted, &listeners, held.iter().map(|(uid, claim)| (*uid, claim)));
+    let texts: Vec<_> = taken.iter().map(|port| format!("{} {:?}", port.wanted, port.holder)).collect();
+    let pod = |uid: &str, container: &str| PortHolder::Pod { uid: uid.into(), container: container.into() };
+    assert_eq!(
+        texts,
+        [
+            format!("10.0.0.1:80/TCP {:?}", pod("u-2", "web")),
+            format!("53/UDP {:?}", pod("u-3", "")),
+            format!("81/TCP {:?}", PortHolder::Socket(listeners[1])),
+        ]
+    );
+    assert_eq!(taken[0].wanted.container, wanted.spec.containers[0].name);
 }
 
 #[test]

@@ -188,7 +188,7 @@ pub(crate) const TABLE: &[Row] = &[
     yes(
         "ContainerPort",
         "hostPort",
-        "of regular containers; works from the machine itself too, but not by `::1`; with `hostNetwork` it keeps the port from others",
+        "of regular containers; works from the machine itself too, but not by `::1`; the Pod waits while a process listens there; with `hostNetwork` it keeps the port from others",
     ),
     yes("ContainerPort", "name", ""),
     yes("ContainerPort", "protocol", ""),
