@@ -54,7 +54,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use self::executors::Executors;
-use self::ground::next_removal;
+use self::ground::LOOK_EVERY;
 use self::hooks::RunningHook;
 use self::images::{PullDone, Pulls};
 use self::journal::Journal;
@@ -145,7 +145,8 @@ async fn supervise(
         loaded => loaded?,
     };
     server::serve(&run_dir, hub.clone()).map_err(|source| Error::io("bind socket in", &run_dir, source))?;
-    let mut ground = supervisor.watch_ground();
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.reset();
     supervisor.seek_room();
     if supervisor.is_held_back() {
         // Whoever waits for the Pod's start is to see that there will be none for now.
@@ -163,8 +164,8 @@ async fn supervise(
         tokio::select! {
             input = next_sandbox_input(&mut supervisor.connection) => supervisor.on_sandbox(input),
             () = sleep_until(deadline) => supervisor.on_time(),
-            () = next_removal(ground.as_ref()) => {
-                match supervisor.look_at_ground(lock, &hub, &mut ground)? {
+            _ = look.tick() => {
+                match supervisor.look_at_ground(lock, &hub)? {
                     Some(kept) => lock = kept,
                     None => return Ok(()),
                 }
