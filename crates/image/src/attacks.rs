@@ -264,6 +264,19 @@ mod bounds {
     }
 
     #[test]
+    fn directories_whose_paths_fill_the_memory() {
+        let path = format!("{}/", "d".repeat(250)).repeat(16);
+        let count = limits::MAX_DIRECTORY_BYTES / path.len() as u64 + 2;
+        check(Protection::DirectoryBytes, || {
+            // Each time counts, also of the same directory, which a disk is done with sooner.
+            unpacked_with(1 << 20, 100_000, |tar, _| {
+                (0..count).for_each(|_| done(tar.pax(&[("path", path.as_bytes())]).dir("x")));
+            })
+            .other_than_limit("bytes of directory paths")
+        });
+    }
+
+    #[test]
     fn names_that_are_too_long() {
         check(Protection::PathBytes, || {
             let path = "twenty-one-characters/".repeat(190);

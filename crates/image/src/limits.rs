@@ -17,6 +17,9 @@ pub const MAX_PATH_BYTES: u64 = 4095;
 pub const MAX_NAME_BYTES: u64 = 255;
 /// Bytes of one extended tar header (pax record block, GNU long name): 1 MiB, as in Go's reader.
 pub const MAX_HEADER_BYTES: u64 = 1 << 20;
+/// Bytes of the paths of a layer's directories, which are remembered until the last entry: 64 MiB, a hundred times what the
+/// largest public images have.
+pub const MAX_DIRECTORY_BYTES: u64 = 64 << 20;
 /// Data segments of one sparse file.
 pub const MAX_SPARSE_SEGMENTS: u64 = 1 << 16;
 /// Bytes of a manifest, an index or an image configuration: 4 MiB, as registries have it.

@@ -30,12 +30,13 @@ pub(crate) enum Protection {
     Owner,
     /// A file is not left where a directory has to be.
     ParentNotDirectory,
-    /// Bounds: uncompressed bytes, holes of sparse files, entries, extended headers, directories.
+    /// Bounds: uncompressed bytes, holes of sparse files, entries, extended headers, directories and their paths.
     UnpackedBytes,
     FileBytes,
     Entries,
     ExtendedHeaders,
     ImpliedDirectories,
+    DirectoryBytes,
     /// Bounds: lengths of a path, a name and a header, depth, parts of a sparse file, memory of a decoder and of all.
     PathBytes,
     NameBytes,

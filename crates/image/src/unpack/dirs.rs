@@ -42,6 +42,8 @@ pub(super) struct Dirs {
     max_implied: u64,
     /// Those with a whiteout in them, by inode number, with a path.
     with_whiteouts: HashMap<u64, Vec<u8>>,
+    /// Bytes of all paths that were ever put into these maps.
+    path_bytes: u64,
 }
 
 fn refused(entry: &Entry, source: Refusal) -> Error {
@@ -68,6 +70,7 @@ impl Dirs {
             implied: HashMap::new(),
             max_implied,
             with_whiteouts: HashMap::new(),
+            path_bytes: 0,
         })
     }
 
@@ -119,6 +122,7 @@ impl Dirs {
             let Child { fd, ino, replaced } = self.make_in(entry, &parent, name, Existing::OnlyWhiteout)?;
             // One in the place of a removed one has nothing to do with what the layers below have there.
             if !replaced {
+                self.count(end, entry)?;
                 self.implied.insert(ino, dir[..end].to_vec());
             }
             let max = self.max_implied.saturating_mul(2);
@@ -134,12 +138,23 @@ impl Dirs {
         Ok(parent)
     }
 
+    /// Counts a path that is remembered. An archive names it in a few bytes: thousands of long ones differ in their ends.
+    fn count(&mut self, length: usize, entry: &Entry) -> Result<()> {
+        self.path_bytes += length as u64;
+        if self.path_bytes > limits::MAX_DIRECTORY_BYTES && Protection::DirectoryBytes.is_on() {
+            let (unit, max) = ("bytes of directory paths", limits::MAX_DIRECTORY_BYTES);
+            return Err(Error::Limit { subject: lossy(&entry.path), unit, max });
+        }
+        Ok(())
+    }
+
     /// Makes the directory that `entry` describes, or gives an existing one its attributes; returns the number of
     /// dropped extended attributes.
     pub(super) fn make(&mut self, entry: &Entry, path: &[u8]) -> Result<u64> {
         let (parent, name) = path::split(path);
         let parent = self.parent(parent, entry)?;
         let Child { fd, ino, .. } = self.make_in(entry, &parent, name, Existing::Any)?;
+        self.count(path.len(), entry)?;
         let last = Some((path.to_vec(), entry.mode, entry.mtime));
         self.made.entry(ino).and_modify(|made| made.last = last);
         self.implied.remove(&ino);
