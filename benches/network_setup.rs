@@ -69,7 +69,7 @@ fn main() -> io::Result<()> {
     node.network.remove_if_unused().map_err(io::Error::other)?;
     report.note("floor: veth pair with its end in the namespace, bridge port, address, route, one message each, no look at anything");
     report.note("podrun: these, and lease, alias, entries of the filter in one transaction; a port is a second transaction");
-    report.note("in a row: one round of each after the other, and the ratio of the two");
+    report.note("rounds of floor and podrun take turns, and the ratio is pair by pair");
     report.print();
     root.close();
     Ok(())

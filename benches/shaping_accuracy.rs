@@ -24,8 +24,15 @@ const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 /// Of each full frame of 1514 bytes TCP with time stamps carries so many.
 const PAYLOAD: f64 = 1448.0 / 1514.0;
 const MEGABITS: [u32; 5] = [1, 10, 100, 1_000, 5_000];
-/// How often a small packet is sent.
+/// How often a small packet is sent, unless the one before has not come back.
 const PING: Duration = Duration::from_millis(50);
+/// One that takes longer counts as this long.
+const LOST: Duration = Duration::from_secs(1);
+/// Faster than anything goes here: a packet passes the shaper and never waits in it.
+const NEVER_REACHED: u64 = 400_000_000_000;
+/// A machine that does less than so many times a rate may be what holds it up.
+const ENOUGH: f64 = 1.2;
+const DIRECTIONS: [(bool, &str); 2] = [(true, "to the peer"), (false, "from the peer")];
 
 fn main() -> io::Result<()> {
     require!(root, netns);
@@ -33,6 +40,7 @@ fn main() -> io::Result<()> {
     let time = Duration::from_secs(options.count as u64);
     let mut report = Report::new("shaping accuracy", options);
     thread::scope(|scope| scope.spawn(|| measure_all(&mut report, time)).join().expect("no panic"))?;
+    report.note(format!("a round trip of {} ms is one that was lost", LOST.as_millis()));
     report.note("percent of what TCP can carry in frames of 1514 bytes at the rate; --count sets the seconds of each run");
     report.print();
     Ok(())
@@ -41,33 +49,48 @@ fn main() -> io::Result<()> {
 /// Measures in two namespaces that end with this thread.
 fn measure_all(report: &mut Report, time: Duration) -> io::Result<()> {
     let (there, mut netlink) = namespaces()?;
-    let unlimited: Vec<f64> = [true, false]
-        .into_iter()
-        .map(|to_peer| Ok(run(&there, to_peer, time.min(Duration::from_secs(2)))?.mean))
-        .collect::<io::Result<_>>()?;
-    report.row("unlimited", "Mb/s", &unlimited.iter().map(|bits| bits / 1e6).collect());
-    let least = unlimited.iter().copied().fold(f64::INFINITY, f64::min);
+    let idle: Samples = idle_round_trips(&there, time.min(Duration::from_secs(2)))?;
+    report.row("nothing else on the link: round trip", "ms", &idle);
+    // What this machine can do at all, and what it can do through a shaper that holds nothing up.
+    let unlimited = both_ways(&there, time.min(Duration::from_secs(2)))?;
+    let most = Limit::new(Rate::from_bits_per_second(NEVER_REACHED));
+    let shaper = Shaper::new("veth").to_peer(most).from_peer(most, "ifb");
+    shaper.apply(&mut netlink).map_err(io::Error::other)?;
+    let through = both_ways(&there, time.min(Duration::from_secs(2)))?;
+    shaper.remove(&mut netlink).map_err(io::Error::other)?;
+    for (index, (_, direction)) in DIRECTIONS.into_iter().enumerate() {
+        let megabits = |bits: f64| [bits / 1e6].into_iter().collect::<Samples>();
+        report.row(format!("no shaper, {direction}"), "Mb/s", &megabits(unlimited[index]));
+        report.row(format!("no limit, {direction}"), "Mb/s", &megabits(through[index]));
+    }
     for megabits in MEGABITS {
         let rate = Rate::from_bits_per_second(u64::from(megabits) * 1_000_000);
         let expected = f64::from(megabits) * 1e6 * PAYLOAD;
-        if least < expected * 1.2 {
-            report.note(format!("{rate}: too near to what this machine can do"));
-            continue;
-        }
         let shaper = Shaper::new("veth").to_peer(Limit::new(rate)).from_peer(Limit::new(rate), "ifb");
         shaper.apply(&mut netlink).map_err(io::Error::other)?;
-        for (to_peer, direction) in [(true, "to the peer"), (false, "from the peer")] {
+        for ((to_peer, direction), most) in DIRECTIONS.into_iter().zip(through) {
             let run = run(&there, to_peer, time)?;
             let percent = |bits: f64| [bits * 100.0 / expected].into_iter().collect::<Samples>();
             report.row(format!("{rate} {direction}: mean"), "%", &percent(run.mean));
             report.row(format!("{rate} {direction}: first second"), "%", &percent(run.first));
             report.row(format!("{rate} {direction}: round trip"), "ms", &run.round_trips);
+            if most < expected * ENOUGH {
+                let most = most / 1e6;
+                report.note(format!(
+                    "{rate} {direction}: the machine is the limit, it does {most:.0} Mb/s through a shaper"
+                ));
+            }
         }
         let differences = shaper.verify(&mut netlink).map_err(io::Error::other)?;
         assert!(differences.is_empty(), "{differences:?}");
         shaper.remove(&mut netlink).map_err(io::Error::other)?;
     }
     Ok(())
+}
+
+/// Returns the bits per second to the peer and from it.
+fn both_ways(there: &File, time: Duration) -> io::Result<[f64; 2]> {
+    Ok([run(there, true, time)?.mean, run(there, false, time)?.mean])
 }
 
 /// Moves this thread into a new network namespace that is joined with another one by a veth pair.
@@ -104,6 +127,21 @@ struct Run {
     round_trips: Samples,
 }
 
+/// Returns how long a small packet to the peer and back takes while nothing else is sent.
+fn idle_round_trips(there: &File, time: Duration) -> io::Result<Samples> {
+    let echo = in_place(there, PEER, || UdpSocket::bind((PEER, 0)))?;
+    let pinger = UdpSocket::bind((HOST, 0))?;
+    pinger.connect(echo.local_addr()?)?;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| answer(&echo, &stop));
+        let end = Instant::now() + time;
+        let samples = ping(&pinger, || Instant::now() >= end);
+        stop.store(true, Ordering::Relaxed);
+        samples
+    })
+}
+
 fn run(there: &File, to_peer: bool, time: Duration) -> io::Result<Run> {
     let (server, client) = if to_peer { (PEER, HOST) } else { (HOST, PEER) };
     let listener = in_place(there, server, || TcpListener::bind((server, 0)))?;
@@ -120,7 +158,7 @@ fn run(there: &File, to_peer: bool, time: Duration) -> io::Result<Run> {
             while sender.write_all(&block).is_ok() {}
         });
         scope.spawn(|| answer(&echo, &stop));
-        let pings = scope.spawn(|| ping(&pinger, &stop));
+        let pings = scope.spawn(|| ping(&pinger, || stop.load(Ordering::Relaxed)));
         let counted = count(&mut receiver, time);
         stop.store(true, Ordering::Relaxed);
         receiver.shutdown(Shutdown::Both)?;
@@ -173,25 +211,26 @@ fn answer(echo: &UdpSocket, stop: &AtomicBool) -> io::Result<()> {
 }
 
 /// Sends a small packet twenty times a second and returns the round trips in milliseconds.
-fn ping(pinger: &UdpSocket, stop: &AtomicBool) -> io::Result<Samples> {
+fn ping(pinger: &UdpSocket, stop: impl Fn() -> bool) -> io::Result<Samples> {
     let mut samples = Samples::default();
     let (mut number, mut buffer) = (0u64, [0; 8]);
-    while !stop.load(Ordering::Relaxed) {
+    while !stop() {
         number += 1;
         let start = Instant::now();
         pinger.send(&number.to_ne_bytes())?;
         let mut answered = false;
         // Until it is time for the next one, so that no clock is needed to wait.
-        while let Some(left) = PING.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+        let until = |answered| if answered { PING } else { LOST };
+        while let Some(left) = until(answered).checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
             pinger.set_read_timeout(Some(left))?;
             if pinger.recv(&mut buffer).is_ok() && !answered && buffer == number.to_ne_bytes() {
                 answered = true;
                 samples.extend([start.elapsed()]);
             }
         }
-        if !answered {
-            // Late or lost: it counts as the longest there can be.
-            samples.extend([PING]);
+        // At the end nobody answers any more.
+        if !answered && !stop() {
+            samples.extend([LOST]);
         }
     }
     Ok(samples)
