@@ -94,8 +94,7 @@ fn push(registry: &Registry, tag: &str, window_logs: &[u8], content: Content) ->
 /// Pulls an image and returns the most memory that it took, in KiB.
 fn peak_of_pull(podrun: &Podrun, image: &str) -> u64 {
     let running = podrun.spawn(&["image", "pull", "--progress=none", image]);
-    let process = processes::of_root(podrun).pop().expect("it runs");
-    let pid = process.pid().expect("readable").expect("it is not waited for yet");
+    let pid = running.pid();
     let now = || -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         // One that has ended has no memory.

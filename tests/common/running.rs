@@ -64,6 +64,11 @@ impl Running {
         running
     }
 
+    /// Returns the program's process id, which is its own until [`finish`](Self::finish).
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns the next line of standard output, or none at its end.
     pub(crate) fn line(&mut self) -> Option<String> {
         next(&self.stdout, &self.what)

@@ -37,15 +37,26 @@ fn differences(machine: &Machine, pod: &Pod) -> Vec<String> {
 }
 
 /// Returns megabits per second towards the Pod and from it.
-fn measured(machine: &Machine, pod: &Pod) -> (f64, f64) {
+fn measured(machine: &Machine, pod: &Pod) -> [f64; 2] {
     let netns = pod.netns.0.as_fd();
     let found = machine.network.measure(&pod.uid, netns, Duration::from_secs(2)).unwrap();
-    (found.ingress.bits_per_second() / 1e6, found.egress.bits_per_second() / 1e6)
+    [found.ingress, found.egress].map(|found| found.bits_per_second() / 1e6)
 }
 
+/// Measures until the rates are what is wanted. More is never right; less, a few times, is a machine that is busy.
 #[track_caller]
-fn near(found: f64, wanted: f64) {
-    assert!((found / wanted - 1.0).abs() < 0.05, "{found} where {wanted} is wanted");
+fn near<const N: usize>(wanted: [f64; N], mut measure: impl FnMut() -> [f64; N]) {
+    const TRIES: usize = 5;
+    let mut found = [0.0; N];
+    for _ in 0..TRIES {
+        found = measure();
+        let ratios: Vec<f64> = found.iter().zip(wanted).map(|(found, wanted)| found / wanted).collect();
+        assert!(ratios.iter().all(|ratio| *ratio < 1.05), "{found:?} where {wanted:?} is wanted");
+        if ratios.iter().all(|ratio| *ratio > 0.95) {
+            return;
+        }
+    }
+    panic!("{found:?} where {wanted:?} is wanted, {TRIES} times too little");
 }
 
 #[test]
@@ -56,9 +67,7 @@ fn a_pod_keeps_to_its_rates_and_they_change_while_it_runs() {
     on_a_machine(&["10.91.0.0/24"], |machine| {
         let mut pod = shaped(machine, "uid-a", 20 * MEGABIT, 10 * MEGABIT);
         assert_eq!(differences(machine, &pod), [""; 0]);
-        let (ingress, egress) = measured(machine, &pod);
-        near(ingress, 20.0);
-        near(egress, 10.0);
+        near([20.0, 10.0], || measured(machine, &pod));
         // With every right in its own namespace it cannot take the limit away.
         pod.netns.enter(|| {
             let mut inside = Rtnetlink::open().unwrap();
@@ -70,13 +79,11 @@ fn a_pod_keeps_to_its_rates_and_they_change_while_it_runs() {
         assert!(!differences(machine, &pod).is_empty(), "the old plan says something else");
         pod.plan.bandwidth = Some(faster);
         assert_eq!(differences(machine, &pod), [""; 0]);
-        let (ingress, egress) = measured(machine, &pod);
-        near(ingress, 40.0);
-        near(egress, 30.0);
+        near([40.0, 30.0], || measured(machine, &pod));
         let state = machine.network.state("uid-a", pod.plan.bandwidth.as_ref()).unwrap().unwrap();
         assert!(state.egress.shaped.unwrap().overlimits > 0 && state.ingress.shaped.unwrap().bytes > 0);
         machine.network.shape("uid-a", None).unwrap();
-        assert!(measured(machine, &pod).1 > 100.0);
+        assert!(measured(machine, &pod)[1] > 100.0);
         machine.remove(pod);
     });
 }
@@ -185,8 +192,8 @@ fn datagrams_of_both_families_are_limited_too() {
         let here = Netns::of_this_thread();
         for (inside, outside) in pod.addresses.iter().zip(gateways) {
             assert_eq!(inside.is_ipv4(), outside.is_ipv4());
-            near(flood(&here, &pod.netns, SocketAddr::new(*inside, 7)), 20.0);
-            near(flood(&pod.netns, &here, SocketAddr::new(outside, 7)), 10.0);
+            near([20.0], || [flood(&here, &pod.netns, SocketAddr::new(*inside, 7))]);
+            near([10.0], || [flood(&pod.netns, &here, SocketAddr::new(outside, 7))]);
         }
         // Without its limits the same traffic is not slow for other reasons.
         machine.network.shape("uid-a", None).unwrap();
