@@ -375,7 +375,11 @@ impl Init {
                     self.hang_up();
                 }
             }
-            Err(_) => self.hang_up(),
+            Err(_) => {
+                // Nobody listens any more, but what was asked for before that is done all the same.
+                self.requests();
+                self.hang_up();
+            }
         }
     }
 }

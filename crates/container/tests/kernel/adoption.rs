@@ -41,7 +41,7 @@ fn nothing_is_lost_between_two_supervisors() {
     };
     eventually("all is told", || ended(&adopt(&mut pod)));
     let known = adopt(&mut pod);
-    assert_eq!(known.len(), 3);
+    assert_eq!(known.len(), 3, "{known:?}");
     for one in &known {
         match &one.record.state {
             ContainerState::Running(again) => {
