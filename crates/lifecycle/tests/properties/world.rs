@@ -185,7 +185,9 @@ impl World {
                 let path = event.field_path.as_deref().unwrap_or_default();
                 let name = path.split(['{', '}']).nth(1).expect("about a container");
                 if self.running.contains_key(name) {
-                    self.stops.insert(name.to_owned(), Stop { since: now, killed: false });
+                    // Who has been killed is not given any more time, and has not ended only because nobody told so yet.
+                    let killed = self.stops.get(name).is_some_and(|stop| stop.killed);
+                    self.stops.insert(name.to_owned(), Stop { since: now, killed });
                 }
             }
             Action::SendStopSignal { container, .. } => self.check_turn(container, before),
