@@ -44,6 +44,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 pub(crate) struct GuestOutcome {
     pub(crate) code: u8,
     pub(crate) output: String,
+    /// The machine died while the command ran. That was told, with the kernel's last words.
+    pub(crate) died: bool,
 }
 
 /// Everything a boot needs, found or fetched.
@@ -107,15 +109,12 @@ impl Machine {
         fs::rename(self.dir.join("console.log"), &log)
             .and_then(|()| fs::remove_dir_all(&self.dir))
             .context(self.dir.display())?;
-        result.map_err(|failure| Failure {
-            message: format!(
-                "{}; the kernel's last words, from {}:\n{}",
-                failure.message,
-                log.display(),
-                tail(&log)
-            ),
-            ..failure
-        })
+        let last_words =
+            |what: &str| format!("{what}; the kernel's last words, from {}:\n{}", log.display(), tail(&log));
+        if result.as_ref().is_ok_and(|outcome| outcome.died) {
+            eprintln!("xtask: {}", last_words("the machine died while the command ran"));
+        }
+        result.map_err(|failure| Failure { message: last_words(&failure.message), ..failure })
     }
 
     fn boot_best(&self, initrd: &Path) -> Result<GuestOutcome> {
@@ -163,11 +162,13 @@ impl Machine {
         }
         match parse_report(&read()?) {
             Report::Silent => Ok(Boot::NeverUp),
-            Report::Up => Err(Failure {
-                message: "the machine died while the command ran".into(),
-                code: MACHINE_FAILED,
-            }),
-            Report::Code(code) => Ok(Boot::Finished(GuestOutcome { code, output: outcome.output })),
+            Report::Up => {
+                let output = outcome.output;
+                Ok(Boot::Finished(GuestOutcome { code: MACHINE_FAILED, output, died: true }))
+            }
+            Report::Code(code) => {
+                Ok(Boot::Finished(GuestOutcome { code, output: outcome.output, died: false }))
+            }
         }
     }
 
