@@ -75,7 +75,8 @@ impl World {
             running: BTreeMap::new(),
             stops: BTreeMap::new(),
             longest: graces.fold(own, Duration::max),
-            shortest: own,
+            // A stop that is no deletion may leave no time at all, and then nobody waits for anybody.
+            shortest: pod.spec.termination_grace_period,
             attempts: BTreeSet::new(),
         }
     }
