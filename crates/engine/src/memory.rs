@@ -80,8 +80,11 @@ unsafe extern "C" fn release_code(
 
 /// Has the kernel forget the whole pages of a range: of a file's they are read again, of the stack's they are zeros.
 fn drop_pages(range: Range<usize>) {
-    const PAGE: usize = 4096;
-    let (start, end) = (range.start.next_multiple_of(PAGE), range.end / PAGE * PAGE);
+    // The kernel rounds an end up to its own pages, of which some machines have larger ones: what lies behind is in use.
+    // SAFETY: sysconf takes a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let Some(page) = usize::try_from(page).ok().filter(|page| *page > 0) else { return };
+    let (start, end) = (range.start.next_multiple_of(page), range.end / page * page);
     if start < end {
         // SAFETY: the callers name private pages of a file that are never written, and a part of the stack that no frame
         // reaches: what is lost is nothing. See madvise(2).
@@ -94,6 +97,9 @@ fn drop_pages(range: Range<usize>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // The stack of a test's thread is left alone. That of a main thread is released by every supervisor of `tests/` whose
+    // Pod lives for more than a second.
 
     /// Touches a stretch of the stack, far more than the kernel keeps anyway.
     #[inline(never)]
