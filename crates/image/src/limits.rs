@@ -17,8 +17,8 @@ pub const MAX_PATH_BYTES: u64 = 4095;
 pub const MAX_NAME_BYTES: u64 = 255;
 /// Bytes of one extended tar header (pax record block, GNU long name): 1 MiB, as in Go's reader.
 pub const MAX_HEADER_BYTES: u64 = 1 << 20;
-/// Bytes of the paths of a layer's directories, which are remembered until the last entry: 64 MiB, a hundred times what the
-/// largest public images have.
+/// Bytes of the paths of a layer's directories, which are remembered until the last entry: 64 MiB, enough for a million
+/// directories of usual names.
 pub const MAX_DIRECTORY_BYTES: u64 = 64 << 20;
 /// Data segments of one sparse file.
 pub const MAX_SPARSE_SEGMENTS: u64 = 1 << 16;
