@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use podrun_image::limits::MAX_PARALLEL;
 
 use super::{ListFormat, OutputFormat, output_format};
 use crate::output;
@@ -59,9 +60,9 @@ pub(crate) struct PullArgs {
     /// A file with credentials, as `podman login` or `docker login` write it.
     #[arg(long, env = "REGISTRY_AUTH_FILE", value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
-    /// Layers of one image that are fetched at the same time; each takes up to 3 MiB of memory besides its decoder.
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    pub(crate) parallel: usize,
+    /// Layers of one image that are fetched at the same time, 1 to 8; each takes up to 3 MiB of memory besides its decoder.
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_PARALLEL)))]
+    pub(crate) parallel: u8,
 }
 
 /// How the progress of a pull is told.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::IgnoredAny;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The part of an image's configuration that matters to run it.
 ///
@@ -57,7 +59,23 @@ pub(crate) struct RootFs {
 }
 
 /// An object whose keys are a set: `{"80/tcp": {}}`.
-type Set = BTreeMap<String, serde_json::Value>;
+type Set = BTreeMap<String, Nothing>;
+
+/// A value that means nothing, whatever it is.
+#[derive(Debug, Default)]
+struct Nothing;
+
+impl<'de> Deserialize<'de> for Nothing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+impl Serialize for Nothing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_map(Some(0))?.end()
+    }
+}
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -113,7 +131,7 @@ impl From<ConfigFile> for ImageConfig {
 impl ConfigFile {
     /// Makes the configuration of a new image with one layer.
     pub(crate) fn new(config: &ImageConfig, created: Option<String>, diff_id: String) -> Self {
-        let set = |keys: &[String]| keys.iter().map(|key| (key.clone(), serde_json::json!({}))).collect();
+        let set = |keys: &[String]| keys.iter().map(|key| (key.clone(), Nothing)).collect();
         Self {
             architecture: config.architecture.clone(),
             os: config.os.clone(),

@@ -17,13 +17,17 @@ pub const MAX_PATH_BYTES: u64 = 4095;
 pub const MAX_NAME_BYTES: u64 = 255;
 /// Bytes of one extended tar header (pax record block, GNU long name): 1 MiB, as in Go's reader.
 pub const MAX_HEADER_BYTES: u64 = 1 << 20;
-/// Bytes of the paths of a layer's directories, which are remembered until the last entry: 64 MiB, enough for a million
-/// directories of usual names.
-pub const MAX_DIRECTORY_BYTES: u64 = 64 << 20;
+/// Bytes of memory for the directories that an image's layers have something in and do not list, which are remembered: 12
+/// MiB, enough for 80,000 with paths of as many bytes as is usual. Most writers of layers list every directory.
+pub const MAX_IMPLIED_BYTES: u64 = 12 << 20;
 /// Data segments of one sparse file.
 pub const MAX_SPARSE_SEGMENTS: u64 = 1 << 16;
 /// Bytes of a manifest, an index or an image configuration: 4 MiB, as registries have it.
 pub const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
+/// Items of such a document, of all its arrays and objects together; the largest of public images have some hundreds.
+pub const MAX_DOCUMENT_ITEMS: u64 = 100_000;
+/// Layers that a pull fetches at the same time: each needs some megabytes.
+pub const MAX_PARALLEL: u8 = 8;
 /// Members of an outer archive (`docker save`, an OCI layout in a tar).
 pub const MAX_ARCHIVE_MEMBERS: u64 = 100_000;
 /// Images in one archive or layout.

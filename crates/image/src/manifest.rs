@@ -132,7 +132,7 @@ struct Shape {
 pub(crate) fn parse(bytes: &[u8], descriptor: &Descriptor) -> Result<Either> {
     let document = descriptor.digest.to_string();
     let contradiction = |reason| Error::Contradiction { document: document.clone(), reason };
-    let shape: Shape = from_json(bytes, &document)?;
+    let shape: Shape = from_foreign_json(bytes, &document)?;
     let is_index = match (&shape.manifests, shape.layers.is_some() || shape.config.is_some()) {
         (Some(_), true) if Protection::OneKind.is_on() => {
             return Err(contradiction("has both manifests and layers"));
@@ -189,6 +189,34 @@ pub(crate) fn check_layer_count(count: usize, document: &str) -> Result<()> {
 
 pub(crate) fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8], document: &str) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|source| Error::Document { document: document.to_owned(), source })
+}
+
+/// Parses a document that somebody else has written.
+///
+/// # Errors
+/// [`Error::Limit`] if it has more than [`limits::MAX_DOCUMENT_ITEMS`] items: `"",` is three bytes here and a string of
+/// twenty-four in memory.
+pub(crate) fn from_foreign_json<'a, T: Deserialize<'a>>(bytes: &'a [u8], document: &str) -> Result<T> {
+    if items(bytes) > limits::MAX_DOCUMENT_ITEMS && Protection::DocumentItems.is_on() {
+        let (unit, max) = ("items of a document", limits::MAX_DOCUMENT_ITEMS);
+        return Err(Error::Limit { subject: document.to_owned(), unit, max });
+    }
+    from_json(bytes, document)
+}
+
+/// Counts the commas outside of strings: no array or object has more items than there are, and one.
+fn items(json: &[u8]) -> u64 {
+    let (mut count, mut in_string, mut escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 pub(crate) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {

@@ -30,13 +30,14 @@ pub(crate) enum Protection {
     Owner,
     /// A file is not left where a directory has to be.
     ParentNotDirectory,
-    /// Bounds: uncompressed bytes, holes of sparse files, entries, extended headers, directories and their paths.
+    /// Bounds: uncompressed bytes, holes of sparse files, entries, extended headers, directories that are not listed in a session
+    /// and in all layers of an image.
     UnpackedBytes,
     FileBytes,
     Entries,
     ExtendedHeaders,
     ImpliedDirectories,
-    DirectoryBytes,
+    ImpliedInAll,
     /// Bounds: lengths of a path, a name and a header, depth, parts of a sparse file, memory of a decoder and of all.
     PathBytes,
     NameBytes,
@@ -48,6 +49,7 @@ pub(crate) enum Protection {
     DecoderMemory,
     /// Bounds of what is around layers.
     DocumentBytes,
+    DocumentItems,
     ArchiveMembers,
     Images,
     Layers,

@@ -30,6 +30,27 @@ pub(crate) fn fgetxattr(fd: BorrowedFd<'_>, name: &CStr) -> nix::Result<Vec<u8>>
     Ok(value)
 }
 
+/// Whether the extended attribute `name` is there and has the short value `wanted`; false where there are no attributes.
+pub(crate) fn xattr_is(fd: BorrowedFd<'_>, name: &CStr, wanted: &[u8]) -> nix::Result<bool> {
+    let mut value = [0_u8; 8];
+    debug_assert!(wanted.len() < value.len(), "a longer one needs a longer buffer");
+    // SAFETY: as above.
+    let length =
+        unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    match Errno::result(length) {
+        Ok(length) => Ok(usize::try_from(length).is_ok_and(|length| &value[..length] == wanted)),
+        // A longer value is another one.
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::ERANGE) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the extended attribute `name`, see [removexattr(2)](https://man7.org/linux/man-pages/man2/removexattr.2.html).
+pub(crate) fn fremovexattr(fd: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
+    // SAFETY: `name` is NUL-terminated, and `fd` is open because it is borrowed.
+    Errno::result(unsafe { libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) }).map(drop)
+}
+
 /// Returns the names of all extended attributes, each NUL-terminated, see
 /// [listxattr(2)](https://man7.org/linux/man-pages/man2/listxattr.2.html).
 pub(crate) fn flistxattr(fd: BorrowedFd<'_>) -> nix::Result<Vec<u8>> {

@@ -22,7 +22,7 @@ pub(super) fn run(engine: &Engine, args: &PullArgs) -> CommandResult {
     let mut options = PullOptions::default();
     options.keyring = credentials(args)?;
     options.keyring.extend(of_machine);
-    options.parallel = args.parallel;
+    options.parallel = args.parallel.into();
     if let Some(platform) = &args.platform {
         options.platform = super::parse_platform(platform)?;
     }

@@ -47,22 +47,52 @@ fn entries_and_headers_without_end() {
         })
         .other_than_limit("extended headers")
     });
+}
+
+#[test]
+fn directories_that_are_not_listed() {
+    // One entry makes many of them.
     check(Protection::ImpliedDirectories, || {
-        unpacked_with(1 << 20, 20, |tar, _| done(tar.file(&"d/".repeat(45), "")))
-            .other_than_limit("directories")
+        let deep = "d/".repeat(250);
+        let of_entry = (deep.len() * 250 / 2) as u64 + 250 * 64;
+        let count = limits::MAX_IMPLIED_BYTES / of_entry + 2;
+        unpacked_with(1 << 20, 100_000, |tar, _| {
+            for number in 0..count {
+                tar.pax(&[("path", format!("{number}/{deep}f").as_bytes())]).file("x", "");
+            }
+        })
+        .other_than_limit(implied::UNIT)
     });
 }
 
 #[test]
-fn directories_whose_paths_fill_the_memory() {
-    let path = format!("{}/", "d".repeat(250)).repeat(16);
-    let count = limits::MAX_DIRECTORY_BYTES / path.len() as u64 + 2;
-    check(Protection::DirectoryBytes, || {
-        // Each time counts, also of the same directory, which a disk is done with sooner.
-        unpacked_with(1 << 20, 100_000, |tar, _| {
-            (0..count).for_each(|_| done(tar.pax(&[("path", path.as_bytes())]).dir("x")));
-        })
-        .other_than_limit("bytes of directory paths")
+fn layers_that_only_together_list_too_little() {
+    check(Protection::ImpliedInAll, || {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = "d/".repeat(2000);
+        let count = limits::MAX_IMPLIED_BYTES / path.len() as u64 / 2;
+        let layers = ["lower", "upper"].map(|name| {
+            let layer = dir.path().join(name);
+            fs::create_dir_all(layer.join("diff")).expect("create");
+            let implied = (0..count).map(|number| format!("{number}/{path}").into_bytes()).collect();
+            let stats = Stats { implied, ..Stats::default() };
+            write_facts(&layer, Digest::of(name.as_bytes()), &stats);
+            layer
+        });
+        assert!(join(&layers[..1], &dir.path().join("one")).is_ok(), "one alone may");
+        other_than_limit(&join(&layers, &dir.path().join("both")), implied::UNIT)
+    });
+}
+
+#[test]
+fn a_document_of_countless_items() {
+    check(Protection::DocumentItems, || {
+        let mut image = TestImage::new(&[TarFile::new().file("x", "").finish()]);
+        let env = vec![""; usize::try_from(limits::MAX_DOCUMENT_ITEMS).expect("small") + 1];
+        let mut config: serde_json::Value = serde_json::from_slice(&image.config).expect("JSON");
+        config["config"]["Env"] = env.into();
+        image.config = config.to_string().into_bytes();
+        super::documents::load(&to_tar(&image.oci(None))).is_ok().then(|| "it was loaded".to_owned())
     });
 }
 

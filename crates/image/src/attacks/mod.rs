@@ -20,11 +20,13 @@ use crate::manifest::{OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST};
 use crate::memory::Memory;
 use crate::protection::{self, Protection, weak};
 use crate::store::session::{Expected, Session};
+use crate::store::testing::{join, write_facts};
 use crate::store::{Loaded, Store};
 use crate::stream::{Streamed, decompress};
 use crate::sys;
 use crate::tar_stream::TarReader;
 use crate::testing::{Canary, TarFile, TestImage, done, gzip, to_tar, write_dir};
+use crate::unpack::implied::{self, Quota};
 use crate::unpack::{Stats, unpack};
 
 /// Whether an attack succeeded, and how.
@@ -58,7 +60,7 @@ fn unpacked_with(max_bytes: u64, max_entries: u64, make: impl FnOnce(&mut TarFil
     make(&mut tar, canary.path().to_str().expect("text"));
     let bytes = tar.finish();
     let mut reader = TarReader::new(Streamed(&bytes[..]), max_entries);
-    let result = unpack(&mut reader, File::open(&root).expect("open").into(), max_bytes);
+    let result = unpack(&mut reader, File::open(&root).expect("open").into(), max_bytes, &Quota::default());
     Unpacked { canary, root, result }
 }
 

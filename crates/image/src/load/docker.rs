@@ -6,7 +6,7 @@ use crate::config::ConfigFile;
 use crate::digest::Digest;
 use crate::error::{Error, Result, lossy};
 use crate::limits;
-use crate::manifest::{DockerManifest, check_layer_count, from_json};
+use crate::manifest::{DockerManifest, check_layer_count, from_foreign_json};
 use crate::platform::Platform;
 use crate::protection::Protection;
 use crate::reference::Reference;
@@ -14,7 +14,7 @@ use crate::store::session::{Expected, Session};
 
 pub(super) fn load(session: &Session, files: &Files, platform: &Platform) -> Result<Vec<Prepared>> {
     let bytes = files.document("manifest.json")?;
-    let images: Vec<DockerManifest> = from_json(&bytes, "manifest.json")?;
+    let images: Vec<DockerManifest> = from_foreign_json(&bytes, "manifest.json")?;
     if images.len() as u64 > limits::MAX_IMAGES && Protection::Images.is_on() {
         let (unit, max) = ("images", limits::MAX_IMAGES);
         return Err(Error::Limit { subject: "manifest.json".to_owned(), unit, max });
@@ -41,7 +41,7 @@ fn load_image(
         return Err(Error::DigestMismatch { what: "image configuration", expected, actual: id });
     }
     check_layer_count(image.layers.len(), "manifest.json")?;
-    let config: ConfigFile = from_json(&bytes, &lossy(image.config.as_bytes()))?;
+    let config: ConfigFile = from_foreign_json(&bytes, &lossy(image.config.as_bytes()))?;
     let diff_ids = check_config(&config, &id, image.layers.len(), platform)?;
     let mut layers = Vec::with_capacity(diff_ids.len());
     for (path, &diff_id) in image.layers.iter().zip(&diff_ids) {

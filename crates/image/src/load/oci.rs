@@ -6,7 +6,9 @@ use crate::config::ConfigFile;
 use crate::digest::Digest;
 use crate::error::{Error, Result, lossy};
 use crate::limits;
-use crate::manifest::{CONTAINERD_NAME, Descriptor, Either, Index, Manifest, REF_NAME, from_json, parse};
+use crate::manifest::{
+    CONTAINERD_NAME, Descriptor, Either, Index, Manifest, REF_NAME, from_foreign_json, parse,
+};
 use crate::platform::Platform;
 use crate::protection::Protection;
 use crate::reference::Reference;
@@ -17,7 +19,7 @@ const MAX_INDEX_DEPTH: u32 = 4;
 
 pub(super) fn load(session: &Session, files: &Files, platform: &Platform) -> Result<Vec<Prepared>> {
     let bytes = files.document("index.json")?;
-    let index: Index = from_json(&bytes, "index.json")?;
+    let index: Index = from_foreign_json(&bytes, "index.json")?;
     if index.manifests.len() as u64 > limits::MAX_IMAGES && Protection::Images.is_on() {
         let (unit, max) = ("images", limits::MAX_IMAGES);
         return Err(Error::Limit { subject: "index.json".to_owned(), unit, max });
@@ -140,7 +142,7 @@ fn load_manifest(
 ) -> Result<Vec<Digest>> {
     let bytes = blob(files, &manifest.config)?;
     let id = manifest.config.digest;
-    let config: ConfigFile = from_json(&bytes, &id.to_string())?;
+    let config: ConfigFile = from_foreign_json(&bytes, &id.to_string())?;
     let diff_ids = check_config(&config, &id, manifest.layers.len(), platform)?;
     for (layer, &diff_id) in manifest.layers.iter().zip(&diff_ids) {
         let expected = Expected { blob: Some((layer.digest, layer.size)), diff_id: Some(diff_id) };

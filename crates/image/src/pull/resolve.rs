@@ -5,7 +5,7 @@ use crate::config::ConfigFile;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::load::{check_config, choose};
-use crate::manifest::{Descriptor, Either, Manifest, from_json, parse};
+use crate::manifest::{Descriptor, Either, Manifest, from_foreign_json, parse};
 use crate::reference::Reference;
 use crate::registry::{Client, RegistryError, Repository};
 
@@ -105,6 +105,6 @@ pub(super) fn diff_ids(
     options: &PullOptions,
 ) -> Result<Vec<Digest>, Error> {
     let id = manifest.config.digest;
-    let config: ConfigFile = from_json(bytes, &id.to_string())?;
+    let config: ConfigFile = from_foreign_json(bytes, &id.to_string())?;
     check_config(&config, &id, manifest.layers.len(), &options.platform)
 }

@@ -15,7 +15,7 @@ use super::progress::{Progress, Report};
 use super::resolve::{Meaning, Resolved, Unresolved, diff_ids, resolve};
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::limits::Limits;
+use crate::limits::{self, Limits};
 use crate::load::Prepared;
 use crate::manifest::{Descriptor, Manifest};
 use crate::platform::Platform;
@@ -39,7 +39,7 @@ pub struct PullOptions {
     pub platform: Platform,
     /// Bounds on what the image may need.
     pub limits: Limits,
-    /// How many layers are fetched at the same time; 3 by default, as by containerd.
+    /// How many layers are fetched at the same time, from 1 to [`limits::MAX_PARALLEL`]; 3 by default, as by containerd.
     pub parallel: usize,
     /// How often the transfer of a layer that brings next to nothing is begun again; 5 by default.
     pub retries: u32,
@@ -304,7 +304,7 @@ impl Pull {
             layers: manifest.layers.iter().map(|one| (one.digest, one.size)).collect(),
         });
         let (places, session): (Arc<[Repository]>, _) = (places.into(), Arc::new(session));
-        let turns = Arc::new(Semaphore::new(self.options.parallel.max(1)));
+        let turns = Arc::new(Semaphore::new(self.options.parallel.clamp(1, limits::MAX_PARALLEL.into())));
         // Dropped, it ends all tasks in it.
         let mut tasks = JoinSet::new();
         let mut seen: HashMap<Digest, Digest> = HashMap::new();

@@ -19,22 +19,24 @@ use crate::memory::Memory;
 use crate::protection::Protection;
 use crate::stream::{Compression, Hashing, Streamed, Tee, decompress};
 use crate::tar_stream::TarReader;
+use crate::unpack::implied::Quota;
 use crate::unpack::{self, Stats};
 
 const BLOB_BYTES: &str = "bytes of blob";
 const UNPACKED_BYTES: &str = "unpacked bytes";
 
-/// How many bytes all layers of a session may have together when they are unpacked, and what their decoders share.
+/// How many bytes all layers of a session may have together when they are unpacked, and what memory they share.
 #[derive(Debug)]
 pub(super) struct Budget {
     spent: AtomicU64,
     max: u64,
     memory: Memory,
+    quota: Quota,
 }
 
 impl Budget {
     pub(super) fn new(max: u64) -> Self {
-        Self { spent: AtomicU64::new(0), max, memory: Memory::default() }
+        Self { spent: AtomicU64::new(0), max, memory: Memory::default(), quota: Quota::default() }
     }
 
     fn left(&self) -> u64 {
@@ -168,7 +170,7 @@ fn read_layer(
         Some(dir) => {
             let mut tar = TarReader::new(Streamed(counted), limits.layer_entries);
             // An entry alone can be too large; it knows only what was left.
-            let stats = unpack::unpack(&mut tar, dir, left).map_err(|error| match error {
+            let stats = unpack::unpack(&mut tar, dir, left, &budget.quota).map_err(|error| match error {
                 Error::Limit { subject, unit: UNPACKED_BYTES, .. } => {
                     Error::Limit { subject, unit: UNPACKED_BYTES, max: limits.unpacked_bytes }
                 }

@@ -5,7 +5,7 @@
 //! image with such layers gets one directory more on top, which has nothing but these directories, as the layers below
 //! have them. It depends on all layers of the image and is kept by their chain.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,11 +17,14 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, futimens, mk
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown};
 
-use super::facts::{LayerFacts, implied};
+use super::facts::{self, LayerFacts};
 use super::session::make_layer_dir;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::limits;
+use crate::protection::Protection;
 use crate::sys;
+use crate::unpack::implied::{self, cost};
 
 /// The flags to open a directory with that is not to be a link.
 const DIRECTORY: OFlag =
@@ -61,42 +64,43 @@ pub(super) fn make(layers: &[PathBuf], to: &Path) -> Result<()> {
         opened.push(layer);
     }
     let layers = opened;
+    let remembered: u64 = layers.iter().flat_map(|layer| &layer.implied).map(|path| cost(path)).sum();
+    if remembered > limits::MAX_IMPLIED_BYTES && Protection::ImpliedInAll.is_on() {
+        let (unit, max) = (implied::UNIT, limits::MAX_IMPLIED_BYTES);
+        return Err(Error::Limit { subject: "image".to_owned(), unit, max });
+    }
     let wanted = wanted(&layers).map_err(Error::file("join layers for", to))?;
     if wanted.is_empty() {
         return Ok(());
     }
     let root = make_layer_dir(to)?;
-    build(&root, &wanted).map_err(Error::file("join layers in", to))
+    build(&root, &layers, &wanted).map_err(Error::file("join layers in", to))
 }
 
-/// Finds the directories that do not look as they should, and those above them.
-fn wanted(layers: &[Layer]) -> nix::Result<BTreeMap<Vec<u8>, Look>> {
-    let mut wanted: BTreeMap<Vec<u8>, Look> = BTreeMap::new();
+/// Finds the directories that do not look as they should, and those above them. How they look is not kept: attributes
+/// can be large.
+fn wanted(layers: &[Layer]) -> nix::Result<BTreeSet<&[u8]>> {
+    let mut wanted = BTreeSet::new();
     for path in layers.iter().flat_map(|layer| &layer.implied) {
-        if wanted.contains_key(path) {
+        if wanted.contains(path.as_slice()) {
             continue;
         }
         match borrowed(layers, path)? {
             // Nearly every layer says nothing about the root, whose time alone is not worth a layer more.
             Some(look) if path.is_empty() && look.is_plain() => {}
-            Some(look) => {
-                wanted.insert(path.clone(), look);
+            Some(_) => {
                 for parent in parents(path) {
-                    if !wanted.contains_key(parent)
-                        && let Some(look) = visible(layers, parent)?
-                    {
-                        wanted.insert(parent.to_vec(), look);
+                    if !wanted.contains(parent) && visible(layers, parent)?.is_some() {
+                        wanted.insert(parent);
                     }
                 }
+                wanted.insert(path);
             }
             None => {}
         }
     }
-    if !wanted.is_empty()
-        && !wanted.contains_key(&b""[..])
-        && let Some(look) = visible(layers, b"")?
-    {
-        wanted.insert(Vec::new(), look);
+    if !wanted.is_empty() && visible(layers, b"")?.is_some() {
+        wanted.insert(b"");
     }
     Ok(wanted)
 }
@@ -111,7 +115,10 @@ impl Layer {
     fn open(path: &Path) -> Result<(Self, bool)> {
         let diff = path.join("diff");
         let root = File::open(&diff).map_err(Error::file("open", &diff))?;
-        Ok((Self { root: root.into(), implied: implied(path)? }, LayerFacts::read_in(path)?.opaque_root))
+        Ok((
+            Self { root: root.into(), implied: facts::implied(path)? },
+            LayerFacts::read_in(path)?.opaque_root,
+        ))
     }
 
     /// Looks for the directory `path`.
@@ -189,7 +196,7 @@ fn visible(layers: &[Layer], path: &[u8]) -> nix::Result<Option<Look>> {
 }
 
 fn is_opaque(dir: &OwnedFd) -> bool {
-    sys::fgetxattr(dir.as_fd(), c"trusted.overlay.opaque").is_ok_and(|value| value == b"y")
+    sys::xattr_is(dir.as_fd(), c"trusted.overlay.opaque", b"y").is_ok_and(|opaque| opaque)
 }
 
 /// Returns the extended attributes that a layer may have on a directory.
@@ -209,22 +216,23 @@ fn xattrs(dir: &OwnedFd) -> nix::Result<Vec<(CString, Vec<u8>)>> {
 }
 
 /// Makes the directories below `root`, parents first, and gives them their looks, children first.
-fn build(root: &OwnedFd, wanted: &BTreeMap<Vec<u8>, Look>) -> nix::Result<()> {
+fn build(root: &OwnedFd, layers: &[Layer], wanted: &BTreeSet<&[u8]>) -> nix::Result<()> {
     let mut made = Vec::with_capacity(wanted.len());
-    for (path, look) in wanted {
+    for &path in wanted {
         // Nothing in this tree is a link. A parent that is no directory of the image was not made.
-        match if path.is_empty() { Ok(()) } else { mkdirat(root, path.as_slice(), Mode::S_IRWXU) } {
-            Ok(()) => made.push((path, look)),
+        match if path.is_empty() { Ok(()) } else { mkdirat(root, path, Mode::S_IRWXU) } {
+            Ok(()) => made.push(path),
             Err(Errno::ENOENT) => {}
             Err(error) => return Err(error),
         }
     }
-    for (path, Look { stat, xattrs }) in made.into_iter().rev() {
+    for path in made.into_iter().rev() {
+        let Some(Look { stat, xattrs }) = visible(layers, path)? else { continue };
         let name = if path.is_empty() { b".".as_slice() } else { path };
         let fd = openat(root, name, DIRECTORY, Mode::empty())?;
         fchown(&fd, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
         for (name, value) in xattrs {
-            sys::fsetxattr(fd.as_fd(), name, value)?;
+            sys::fsetxattr(fd.as_fd(), &name, &value)?;
         }
         fchmod(&fd, Mode::from_bits_truncate(stat.st_mode & 0o7777))?;
         let time = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);

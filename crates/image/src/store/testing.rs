@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::facts::LayerFacts;
 use crate::digest::Digest;
+use crate::error::Result;
 use crate::stream::Compression;
 use crate::unpack::Stats;
 
@@ -26,9 +27,14 @@ pub(crate) fn write_facts(layer: &Path, digest: Digest, stats: &Stats) {
     facts(digest, stats).write(layer, &stats.implied).expect("write");
 }
 
+/// Joins layers that the store has.
+pub(crate) fn join(layers: &[PathBuf], to: &Path) -> Result<()> {
+    super::join::make(layers, to)
+}
+
 /// Returns the directories to stack, the lowest first, for layers on top of each other.
-pub(crate) fn join_layers(layers: &[PathBuf], join: &Path) -> Vec<PathBuf> {
-    super::join::make(layers, join).expect("join");
+pub(crate) fn join_layers(layers: &[PathBuf], to: &Path) -> Vec<PathBuf> {
+    join(layers, to).expect("join");
     let mut stack: Vec<PathBuf> = Vec::new();
     for layer in layers {
         let bytes = std::fs::read(layer.join("layer.json")).expect("read");
@@ -38,6 +44,6 @@ pub(crate) fn join_layers(layers: &[PathBuf], join: &Path) -> Vec<PathBuf> {
         }
         stack.push(layer.join("diff"));
     }
-    stack.extend(Some(join.join("diff")).filter(|diff| diff.exists()));
+    stack.extend(Some(to.join("diff")).filter(|diff| diff.exists()));
     stack
 }

@@ -90,11 +90,6 @@ impl<S: Source> TarReader<S> {
         self.position
     }
 
-    /// Returns how many entries there may be.
-    pub(crate) fn max_entries(&self) -> u64 {
-        self.max_entries
-    }
-
     pub(crate) fn into_source(self) -> S {
         self.source
     }

@@ -1,7 +1,7 @@
 //! Owner, mode, time and extended attributes of unpacked objects.
 
 use std::ffi::CString;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -42,8 +42,7 @@ pub(super) fn set_owner_and_mode(
 pub(super) fn apply_to_file(entry: &Entry, fd: BorrowedFd<'_>) -> Result<u64> {
     set_owner_and_mode(entry, fd, (entry.uid, entry.gid), entry.mode)?;
     let dropped = set_xattrs(entry, fd)?;
-    let time = time_of(entry.mtime);
-    futimens(fd, &time, &time).map_err(unpack(entry, "set time"))?;
+    set_time(fd, entry.mtime).map_err(unpack(entry, "set time"))?;
     Ok(dropped)
 }
 
@@ -64,10 +63,8 @@ pub(super) fn apply_by_name(entry: &Entry, parent: &OwnedFd, name: &[u8]) -> Res
     Ok(entry.xattrs.len() as u64)
 }
 
-pub(super) fn finish_directory(fd: &OwnedFd, mode: u32, mtime: (i64, u32)) -> nix::Result<()> {
-    if mode & 0o700 != 0o700 {
-        fchmod(fd, mode_of(mode))?;
-    }
+/// Sets the modification time of an open file or directory.
+pub(super) fn set_time(fd: impl AsFd, mtime: (i64, u32)) -> nix::Result<()> {
     let time = time_of(mtime);
     futimens(fd, &time, &time)
 }

@@ -1,15 +1,18 @@
-//! The directories of a layer: resolving parents below the root, making them, and giving them their times at the end.
+//! The directories of a layer: resolving parents below the root, making them, and keeping their times.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
+use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, futimens, mkdirat, mknodat};
+use nix::sys::time::TimeSpec;
 use nix::unistd::{fchown, getegid, geteuid};
 
+use super::implied::{Implied, Quota};
 use super::{attributes, path, remove};
 use crate::error::{Error, Refusal, Result, lossy};
 use crate::limits;
@@ -17,33 +20,41 @@ use crate::protection::Protection;
 use crate::sys;
 use crate::tar_stream::Entry;
 
+/// The flags to open a directory with that is not to be a link.
+const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// The attribute of a directory that is `y` if nothing of the layers below is seen in it.
 const OPAQUE: &CStr = c"trusted.overlay.opaque";
 /// The attribute of a directory that was copied from a layer below, and so may have whiteouts.
 const ORIGIN: &CStr = c"trusted.overlay.origin";
 
-/// A directory that was made here.
-struct Made {
+/// The directory that entries are put into at the moment.
+struct Current {
+    /// How it was found; nothing once something was removed, since the path may lead elsewhere then.
+    path: Option<Vec<u8>>,
+    fd: Rc<OwnedFd>,
     /// How many directories it is below the root, links followed.
     depth: u64,
-    /// The path it was made by, and the mode and time to set at the end, if the archive lists it.
-    last: Option<(Vec<u8>, u32, (i64, u32))>,
+    /// Its time before anything was put into it.
+    mtime: TimeSpec,
+    changed: bool,
 }
 
-pub(super) struct Dirs {
+/// The directories of a layer.
+///
+/// What an archive says about a directory is done at once and not remembered, whatever the number of directories: putting
+/// something into one changes its time, so it gets back the time that it had as soon as the next one is opened. Archives
+/// list what is in a directory one after the other.
+pub(super) struct Dirs<'q> {
     root: Rc<OwnedFd>,
-    /// The parent of the last entry: archives list a directory's files one after the other. Forgotten whenever
-    /// something is removed, since the path may lead elsewhere then.
-    cached: Option<(Vec<u8>, Rc<OwnedFd>)>,
-    /// By inode number; all are on the root's file system.
-    made: HashMap<u64, Made>,
-    /// Those that the archive has not listed so far, by inode number, with the path they were made for.
-    implied: HashMap<u64, Vec<u8>>,
-    max_implied: u64,
-    /// Those with a whiteout in them, by inode number, with a path.
-    with_whiteouts: HashMap<u64, Vec<u8>>,
-    /// Bytes of all paths that were ever put into these maps.
-    path_bytes: u64,
+    root_ino: u64,
+    root_is_listed: bool,
+    current: Option<Current>,
+    implied: Implied<'q>,
+    /// Without root's powers, those that their own mode would close to us until the end, with path, depth and mode.
+    closed: HashMap<u64, (Vec<u8>, u64, u32)>,
+    /// An opaque directory may have whiteouts in it.
+    superfluous_whiteouts: bool,
 }
 
 fn refused(entry: &Entry, source: Refusal) -> Error {
@@ -54,98 +65,141 @@ fn unpack(entry: &Entry, action: &'static str) -> impl Fn(Errno) -> Error {
     move |source| Error::Unpack { entry: lossy(&entry.path), action, source }
 }
 
-impl Dirs {
-    /// At most `max_implied` directories are made that the archive does not list.
-    pub(super) fn new(root: OwnedFd, max_implied: u64) -> Result<Self> {
-        let root_ino = fstat(&root).map_err(|source| Error::Unpack {
-            entry: String::new(),
-            action: "stat layer root",
-            source,
-        })?;
-        let made = HashMap::from([(root_ino.st_ino, Made { depth: 0, last: None })]);
+impl<'q> Dirs<'q> {
+    pub(super) fn new(root: OwnedFd, quota: &'q Quota) -> Result<Self> {
+        let failed = |action| move |source| Error::Unpack { entry: String::new(), action, source };
+        let root_ino = fstat(&root).map_err(failed("stat layer root"))?.st_ino;
+        attributes::set_time(&root, (0, 0)).map_err(failed("set time of layer root"))?;
         Ok(Self {
             root: Rc::new(root),
-            cached: None,
-            made,
-            implied: HashMap::new(),
-            max_implied,
-            with_whiteouts: HashMap::new(),
-            path_bytes: 0,
+            root_ino,
+            root_is_listed: false,
+            current: None,
+            implied: Implied::new(quota),
+            closed: HashMap::new(),
+            superfluous_whiteouts: false,
         })
     }
 
-    /// Opens the directory `dir` below the root, following links within the root.
-    fn open(&self, dir: &[u8]) -> nix::Result<OwnedFd> {
-        let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).resolve(
-            ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV,
-        );
+    /// Opens the directory `dir` below the root, following links within the root if `resolve` does not forbid it.
+    fn open(&self, dir: &[u8], resolve: ResolveFlag) -> nix::Result<OwnedFd> {
+        let always =
+            ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(always | resolve);
+        let dir = if dir.is_empty() { b".".as_slice() } else { dir };
         if !Protection::ResolveInRoot.is_on() {
             return openat(&self.root, dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty());
         }
-        openat2(&self.root, if dir.is_empty() { b".".as_slice() } else { dir }, how)
+        openat2(&self.root, dir, how)
+    }
+
+    /// Opens `dir`, and finds out how many directories it is below the root.
+    fn open_and_measure(&self, dir: &[u8]) -> nix::Result<(OwnedFd, u64)> {
+        // Without links that is what the path says.
+        match self.open(dir, ResolveFlag::RESOLVE_NO_SYMLINKS) {
+            Ok(fd) => {
+                let depth = dir.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).count();
+                Ok((fd, depth as u64))
+            }
+            Err(Errno::ELOOP) => {
+                let fd = self.open(dir, ResolveFlag::empty())?;
+                let depth = self.depth_of(&fd)?;
+                Ok((fd, depth))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn depth_of(&self, dir: &OwnedFd) -> nix::Result<u64> {
+        let mut ino = fstat(dir)?.st_ino;
+        let mut above: Option<OwnedFd> = None;
+        let mut depth = 0;
+        // Nothing deeper was made.
+        while ino != self.root_ino && depth <= limits::MAX_DEPTH {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let next = openat(above.as_ref().unwrap_or(dir), "..", flags, Mode::empty())?;
+            ino = fstat(&next)?.st_ino;
+            above = Some(next);
+            depth += 1;
+        }
+        Ok(depth)
     }
 
     /// Returns the directory `dir` if it exists.
     pub(super) fn existing(&mut self, dir: &[u8]) -> Result<Option<Rc<OwnedFd>>> {
-        if dir.is_empty() {
-            return Ok(Some(Rc::clone(&self.root)));
-        }
-        if let Some((cached, fd)) = &self.cached
-            && cached == dir
+        if let Some(current) = &self.current
+            && current.path.as_deref() == Some(dir)
         {
-            return Ok(Some(Rc::clone(fd)));
+            return Ok(Some(Rc::clone(&current.fd)));
         }
-        match self.open(dir) {
-            Ok(fd) => {
-                let fd = Rc::new(fd);
-                self.cached = Some((dir.to_vec(), Rc::clone(&fd)));
-                Ok(Some(fd))
-            }
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
-            Err(source) => Err(Error::Unpack { entry: lossy(dir), action: "open directory", source }),
-        }
+        let failed = |action| move |source| Error::Unpack { entry: lossy(dir), action, source };
+        let (fd, depth) = match self.open_and_measure(dir) {
+            Ok(opened) => opened,
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
+            Err(source) => return Err(failed("open directory")(source)),
+        };
+        // Before the time of the next one is read: it may be the same by another path.
+        self.leave()?;
+        let stat = fstat(&fd).map_err(failed("stat directory"))?;
+        let fd = Rc::new(fd);
+        self.current = Some(Current {
+            path: Some(dir.to_vec()),
+            fd: Rc::clone(&fd),
+            depth,
+            mtime: TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
+            changed: false,
+        });
+        Ok(Some(fd))
     }
 
-    /// Returns the directory `dir`, made with all its parents if the archive did not list it.
-    pub(super) fn parent(&mut self, dir: &[u8], entry: &Entry) -> Result<Rc<OwnedFd>> {
-        if let Some(fd) = self.existing(dir)? {
-            return Ok(fd);
-        }
-        let mut parent = Rc::clone(&self.root);
-        let ends = dir.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(index, _)| index);
-        for end in ends.chain([dir.len()]) {
-            if let Some(fd) = self.existing(&dir[..end])? {
-                parent = fd;
-                continue;
-            }
-            let name = path::split(&dir[..end]).1;
-            let Child { fd, ino, replaced } = self.make_in(entry, &parent, name, Existing::OnlyWhiteout)?;
-            // One in the place of a removed one has nothing to do with what the layers below have there.
-            if !replaced {
-                self.count(end, entry)?;
-                self.implied.insert(ino, dir[..end].to_vec());
-            }
-            let max = self.max_implied.saturating_mul(2);
-            if self.made.len() as u64 > max && Protection::ImpliedDirectories.is_on() {
-                let unit = "directories";
-                return Err(Error::Limit { subject: lossy(&entry.path), unit, max });
-            }
-            // A parent with the set-group-id bit would hand its group and the bit down.
-            fchown(&fd, Some(geteuid()), Some(getegid())).map_err(unpack(entry, "set owner"))?;
-            fchmod(&fd, Mode::from_bits_truncate(0o755)).map_err(unpack(entry, "set mode"))?;
-            parent = Rc::new(fd);
-        }
-        Ok(parent)
-    }
-
-    /// Counts a path that is remembered. An archive names it in a few bytes: thousands of long ones differ in their ends.
-    fn count(&mut self, length: usize, entry: &Entry) -> Result<()> {
-        self.path_bytes += length as u64;
-        if self.path_bytes > limits::MAX_DIRECTORY_BYTES && Protection::DirectoryBytes.is_on() {
-            let (unit, max) = ("bytes of directory paths", limits::MAX_DIRECTORY_BYTES);
-            return Err(Error::Limit { subject: lossy(&entry.path), unit, max });
+    /// Gives the current directory the time back that it had.
+    fn leave(&mut self) -> Result<()> {
+        if let Some(Current { fd, mtime, path, changed: true, .. }) = self.current.take() {
+            futimens(&*fd, &mtime, &mtime).map_err(|source| Error::Unpack {
+                entry: lossy(&path.unwrap_or_default()),
+                action: "set time of directory",
+                source,
+            })?;
         }
         Ok(())
+    }
+
+    /// Returns the directory `dir` to put something into it, made with all its parents if the archive did not list it.
+    pub(super) fn parent(&mut self, dir: &[u8], entry: &Entry) -> Result<Rc<OwnedFd>> {
+        if self.existing(dir)?.is_none() {
+            let ends = dir.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(index, _)| index);
+            for end in ends.chain([dir.len()]) {
+                // The root is there always.
+                if end > 0 && self.existing(&dir[..end])?.is_none() {
+                    self.imply(&dir[..end], entry)?;
+                }
+            }
+        }
+        match (self.existing(dir)?, &mut self.current) {
+            (Some(fd), Some(current)) => {
+                current.changed = true;
+                Ok(fd)
+            }
+            _ => Err(unpack(entry, "open directory")(Errno::ENOENT)),
+        }
+    }
+
+    /// Makes the directory `path`, which the archive has something in and does not list so far.
+    fn imply(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+        let (above, name) = path::split(path);
+        let parent = self.parent(above, entry)?;
+        let Child { fd, ino, replaced } = self.make_in(entry, &parent, name, Existing::OnlyWhiteout)?;
+        // One in the place of a removed one has nothing to do with what the layers below have there.
+        if !replaced {
+            self.implied.insert(ino, path)?;
+        }
+        // A parent with the set-group-id bit would hand its group and the bit down.
+        fchown(&fd, Some(geteuid()), Some(getegid())).map_err(unpack(entry, "set owner"))?;
+        fchmod(&fd, Mode::from_bits_truncate(0o755)).map_err(unpack(entry, "set mode"))?;
+        // The same archive is always the same tree.
+        attributes::set_time(&fd, (0, 0)).map_err(unpack(entry, "set time"))
     }
 
     /// Makes the directory that `entry` describes, or gives an existing one its attributes; returns the number of
@@ -154,29 +208,36 @@ impl Dirs {
         let (parent, name) = path::split(path);
         let parent = self.parent(parent, entry)?;
         let Child { fd, ino, .. } = self.make_in(entry, &parent, name, Existing::Any)?;
-        self.count(path.len(), entry)?;
-        let last = Some((path.to_vec(), entry.mode, entry.mtime));
-        self.made.entry(ino).and_modify(|made| made.last = last);
-        self.implied.remove(&ino);
-        // Others' permissions are final now; the owner keeps access until the end, for unpacking without root.
-        attributes::set_owner_and_mode(entry, fd.as_fd(), (entry.uid, entry.gid), entry.mode | 0o700)?;
-        attributes::set_xattrs(entry, fd.as_fd())
+        self.implied.remove(ino);
+        self.describe(entry, path, &fd, ino)
     }
 
     /// Gives the root what the archive says about it.
     pub(super) fn set_root(&mut self, entry: &Entry) -> Result<u64> {
-        attributes::set_owner_and_mode(entry, self.root.as_fd(), (entry.uid, entry.gid), entry.mode | 0o700)?;
-        if let Some(root) = self.made.values_mut().find(|made| made.depth == 0) {
-            root.last = Some((Vec::new(), entry.mode, entry.mtime));
-        }
-        attributes::set_xattrs(entry, self.root.as_fd())
+        self.leave()?;
+        self.root_is_listed = true;
+        let root = Rc::clone(&self.root);
+        self.describe(entry, b"", &root, self.root_ino)
     }
 
-    /// Makes the directory `name` in `parent`; what is in the way is replaced if `existing` says so.
+    /// Gives a directory what the archive says about it, once and for all.
+    fn describe(&mut self, entry: &Entry, path: &[u8], fd: &OwnedFd, ino: u64) -> Result<u64> {
+        let mut mode = entry.mode;
+        if mode & 0o700 != 0o700 && !geteuid().is_root() {
+            let depth = self.depth_of(fd).map_err(unpack(entry, "stat directory"))?;
+            self.implied.quota.spend(path)?;
+            self.closed.insert(ino, (path.to_vec(), depth, mode));
+            mode |= 0o700;
+        }
+        attributes::set_owner_and_mode(entry, fd.as_fd(), (entry.uid, entry.gid), mode)?;
+        let dropped = attributes::set_xattrs(entry, fd.as_fd())?;
+        attributes::set_time(fd, entry.mtime).map_err(unpack(entry, "set time"))?;
+        Ok(dropped)
+    }
+
+    /// Makes the directory `name` in `parent`, the current one; what is in the way is replaced if `existing` says so.
     fn make_in(&mut self, entry: &Entry, parent: &OwnedFd, name: &[u8], existing: Existing) -> Result<Child> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let parent_ino = fstat(parent).map_err(unpack(entry, "stat directory"))?.st_ino;
-        let depth = self.made.get(&parent_ino).map_or(0, |made| made.depth) + 1;
+        let depth = self.current.as_ref().map_or(0, |current| current.depth) + 1;
         if depth > limits::MAX_DEPTH && Protection::DepthThroughLinks.is_on() {
             let (unit, max) = ("directories in each other", limits::MAX_DEPTH);
             return Err(Error::Limit { subject: lossy(&entry.path), unit, max });
@@ -186,7 +247,7 @@ impl Dirs {
             Ok(()) => {}
             Err(Errno::EEXIST) => match kind_of(parent, name).map_err(unpack(entry, "stat"))? {
                 SFlag::S_IFDIR if existing == Existing::Any => {
-                    let fd = openat(parent, name, flags, Mode::empty())
+                    let fd = openat(parent, name, DIRECTORY, Mode::empty())
                         .map_err(unpack(entry, "open directory"))?;
                     let ino = fstat(&fd).map_err(unpack(entry, "stat directory"))?.st_ino;
                     return Ok(Child { fd, ino, replaced: false });
@@ -203,21 +264,22 @@ impl Dirs {
             },
             Err(source) => return Err(unpack(entry, "create directory")(source)),
         }
-        let fd = openat(parent, name, flags, Mode::empty()).map_err(unpack(entry, "open directory"))?;
+        let fd = openat(parent, name, DIRECTORY, Mode::empty()).map_err(unpack(entry, "open directory"))?;
         let ino = fstat(&fd).map_err(unpack(entry, "stat directory"))?.st_ino;
         // Inode numbers of what was removed come again.
-        self.implied.remove(&ino);
-        self.with_whiteouts.remove(&ino);
-        self.made.insert(ino, Made { depth, last: None });
+        self.implied.remove(ino);
+        self.closed.remove(&ino);
         if replaced {
-            set_opaque(entry, &fd)?;
+            self.hide_below(entry, &fd)?;
         }
         Ok(Child { fd, ino, replaced })
     }
 
     /// Removes what is at `name` in `parent`.
     pub(super) fn displace(&mut self, parent: &OwnedFd, name: &[u8]) -> nix::Result<()> {
-        self.cached = None;
+        if let Some(current) = &mut self.current {
+            current.path = None;
+        }
         remove::remove_tree(parent, name)
     }
 
@@ -237,36 +299,36 @@ impl Dirs {
         Ok(false)
     }
 
-    /// Notes that there is a whiteout in `dir`, which is open as `fd`.
-    pub(super) fn note_whiteout(&mut self, dir: &[u8], fd: &OwnedFd) -> nix::Result<()> {
+    /// Puts a whiteout for `name` into `dir`, the current one. Beside a directory of this layer it makes that opaque; other
+    /// objects hide what is below them anyway.
+    pub(super) fn whiteout(&mut self, entry: &Entry, dir: &OwnedFd, name: &[u8]) -> Result<()> {
+        match mknodat(dir, name, SFlag::S_IFCHR, Mode::empty(), 0) {
+            Ok(()) => self.show_whiteouts(dir).map_err(unpack(entry, "mark directory of whiteout")),
+            Err(Errno::EEXIST) => {
+                if kind_of(dir, name).map_err(unpack(entry, "stat"))? != SFlag::S_IFDIR {
+                    return Ok(());
+                }
+                let fd =
+                    openat(dir, name, DIRECTORY, Mode::empty()).map_err(unpack(entry, "open directory"))?;
+                self.hide_below(entry, &fd)
+            }
+            Err(source) => Err(unpack(entry, "create whiteout")(source)),
+        }
+    }
+
+    /// Sees to it that overlayfs looks for whiteouts in `dir`. It shows a directory that only one layer has as it is, with
+    /// the names of whiteouts that hide nothing; but not one that looks as if it had been copied up, from where is unknown
+    /// (`ovl_get_inode` in `fs/overlayfs/inode.c`). In an opaque directory there need not be any.
+    fn show_whiteouts(&mut self, dir: &OwnedFd) -> nix::Result<()> {
         // The root is merged with others always.
-        if !self.is_root(fd)? {
-            self.with_whiteouts.insert(fstat(fd)?.st_ino, dir.to_vec());
+        if self.is_root(dir)? {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Whether this is the layer's root, by whatever path it was found.
-    pub(super) fn is_root(&self, fd: &OwnedFd) -> nix::Result<bool> {
-        Ok(fstat(fd)?.st_ino == fstat(&self.root)?.st_ino)
-    }
-
-    /// Sees to it that whiteouts are seen by nobody. Overlayfs shows a directory that only one layer has as it is, with the
-    /// names of whiteouts that hide nothing. In an opaque directory there need not be any. Others look as if they had been
-    /// copied up, from where is unknown: then overlayfs looks for whiteouts (`ovl_get_inode` in `fs/overlayfs/inode.c`).
-    fn conceal_whiteouts(&mut self) -> nix::Result<()> {
-        for (ino, path) in std::mem::take(&mut self.with_whiteouts) {
-            let Ok(fd) = self.open(&path) else { continue };
-            if fstat(&fd)?.st_ino != ino {
-                continue;
-            }
-            match sys::fgetxattr(fd.as_fd(), OPAQUE) {
-                Ok(value) if value == b"y" => remove::remove_whiteouts(fd)?,
-                Ok(_) | Err(Errno::ENODATA) => sys::fsetxattr(fd.as_fd(), ORIGIN, b"")?,
-                Err(error) => return Err(error),
-            }
+        if sys::xattr_is(dir.as_fd(), OPAQUE, b"y")? {
+            self.superfluous_whiteouts = true;
+            return Ok(());
         }
-        Ok(())
+        sys::fsetxattr(dir.as_fd(), ORIGIN, b"")
     }
 
     /// Makes the directory `dir` opaque; false if it is the root, which cannot be.
@@ -275,54 +337,87 @@ impl Dirs {
         if self.is_root(&fd).map_err(unpack(entry, "stat directory"))? {
             return Ok(false);
         }
-        set_opaque(entry, &fd).map(|()| true)
+        self.hide_below(entry, &fd).map(|()| true)
     }
 
-    /// Gives every directory its mode and time; earlier, unpacking its files would have changed the time.
-    ///
-    /// Those that the archive does not list are from 1970, so that the same archive is always the same tree; their paths
-    /// are returned, parents first.
+    /// Makes an open directory opaque.
+    fn hide_below(&mut self, entry: &Entry, dir: &OwnedFd) -> Result<()> {
+        let failed = unpack(entry, "make directory opaque");
+        sys::fsetxattr(dir.as_fd(), OPAQUE, b"y").map_err(&failed)?;
+        match sys::fremovexattr(dir.as_fd(), ORIGIN) {
+            // It has whiteouts.
+            Ok(()) => self.superfluous_whiteouts = true,
+            Err(Errno::ENODATA) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        Ok(())
+    }
+
+    /// Whether this is the layer's root, by whatever path it was found.
+    fn is_root(&self, fd: &OwnedFd) -> nix::Result<bool> {
+        Ok(fstat(fd)?.st_ino == self.root_ino)
+    }
+
+    /// Does what can only be done after the last entry; returns the paths of directories that the archive does not list,
+    /// parents first.
     pub(super) fn finish(mut self) -> Result<Vec<Vec<u8>>> {
-        self.conceal_whiteouts().map_err(|source| {
-            let entry = String::new();
-            Error::Unpack { entry, action: "conceal whiteouts", source }
-        })?;
-        let mut implied = Vec::new();
-        let mut made: Vec<_> = self.made.drain().collect();
-        // The deepest first: without root's powers a parent's final mode may close the way to its children.
-        made.sort_unstable_by_key(|(_, made)| std::cmp::Reverse(made.depth));
-        for (ino, Made { last, depth }) in made {
-            let (path, mode, mtime) = match (last, self.implied.remove(&ino)) {
-                (Some(last), _) => last,
-                (None, Some(path)) => {
-                    implied.push(path.clone());
-                    (path, 0o755, (0, 0))
-                }
-                (None, None) if depth == 0 => {
-                    implied.push(Vec::new());
-                    (Vec::new(), 0o755, (0, 0))
-                }
-                (None, None) => continue,
-            };
-            // A directory that was replaced since, or whose path leads elsewhere now, keeps what it has.
-            let Ok(fd) = self.open(&path) else {
-                implied.pop_if(|last| *last == path);
-                continue;
-            };
-            let error = |action| {
-                let entry = lossy(&path);
-                move |source| Error::Unpack { entry, action, source }
-            };
-            if fstat(&fd).map_err(error("stat directory"))?.st_ino == ino {
-                attributes::finish_directory(&fd, mode, mtime)
-                    .map_err(error("set mode and time of directory"))?;
-            } else {
-                implied.pop_if(|last| *last == path);
+        self.leave()?;
+        let failed = |entry: &[u8], action| {
+            let entry = lossy(entry);
+            move |source| Error::Unpack { entry, action, source }
+        };
+        if self.superfluous_whiteouts {
+            let root = self.open(b"", ResolveFlag::empty()).map_err(failed(b"", "open directory"))?;
+            remove_superfluous_whiteouts(root).map_err(failed(b"", "remove whiteouts"))?;
+        }
+        let mut closed: Vec<_> = std::mem::take(&mut self.closed).into_iter().collect();
+        // The deepest first: a parent's mode may close the way to its children.
+        closed.sort_unstable_by_key(|(_, (_, depth, _))| std::cmp::Reverse(*depth));
+        for (ino, (path, _, mode)) in closed {
+            if let Some(fd) = self.still_at(&path, ino) {
+                fchmod(&fd, Mode::from_bits_truncate(mode & 0o7777)).map_err(failed(&path, "set mode"))?;
             }
+        }
+        let mut implied = std::mem::take(&mut self.implied.paths);
+        implied.retain(|&ino, path| self.still_at(path, ino).is_some());
+        let mut implied: Vec<_> = implied.into_values().collect();
+        if !self.root_is_listed {
+            implied.push(Vec::new());
         }
         implied.sort_unstable();
         Ok(implied)
     }
+
+    /// Opens the directory if it was not replaced since, and its path leads nowhere else.
+    fn still_at(&self, path: &[u8], ino: u64) -> Option<OwnedFd> {
+        let fd = self.open(path, ResolveFlag::empty()).ok()?;
+        fstat(&fd).is_ok_and(|stat| stat.st_ino == ino).then_some(fd)
+    }
+}
+
+/// Removes all whiteouts in opaque directories, in `dir` and below it. It holds one descriptor per level.
+fn remove_superfluous_whiteouts(dir: OwnedFd) -> nix::Result<()> {
+    if sys::xattr_is(dir.as_fd(), OPAQUE, b"y")? {
+        let stat = fstat(&dir)?;
+        let mtime = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
+        remove::remove_whiteouts(&dir)?;
+        futimens(&dir, &mtime, &mtime)?;
+    }
+    let mut dir = Dir::from_fd(dir)?;
+    let at = dir.as_fd().try_clone_to_owned().map_err(|_| Errno::last())?;
+    for entry in dir.iter() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(entry.file_type(), None | Some(Type::Directory)) && name != b"." && name != b".." {
+            match openat(&at, name, DIRECTORY, Mode::empty()) {
+                Ok(child) => remove_superfluous_whiteouts(child)?,
+                // A file system that does not tell kinds.
+                Err(Errno::ENOTDIR | Errno::ELOOP) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A directory that was made or found.
@@ -345,18 +440,4 @@ enum Existing {
 fn kind_of(parent: &OwnedFd, name: &[u8]) -> nix::Result<SFlag> {
     let stat = fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
     Ok(SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT)
-}
-
-/// Makes `name` opaque if it is a directory; other objects hide what is below them anyway.
-pub(super) fn make_opaque_if_directory(entry: &Entry, parent: &OwnedFd, name: &[u8]) -> Result<()> {
-    if kind_of(parent, name).map_err(unpack(entry, "stat"))? != SFlag::S_IFDIR {
-        return Ok(());
-    }
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = openat(parent, name, flags, Mode::empty()).map_err(unpack(entry, "open directory"))?;
-    set_opaque(entry, &fd)
-}
-
-fn set_opaque(entry: &Entry, dir: &OwnedFd) -> Result<()> {
-    sys::fsetxattr(dir.as_fd(), OPAQUE, b"y").map_err(unpack(entry, "make directory opaque"))
 }

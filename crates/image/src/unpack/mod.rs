@@ -27,6 +27,7 @@
 
 mod attributes;
 mod dirs;
+pub(crate) mod implied;
 pub(crate) mod path;
 pub(crate) mod remove;
 
@@ -39,6 +40,7 @@ use nix::sys::stat::{Mode, SFlag, fstatat, mknodat};
 use nix::unistd::{LinkatFlags, linkat, mkfifoat, symlinkat};
 
 use self::dirs::Dirs;
+use self::implied::Quota;
 use self::path::Target;
 use crate::error::{Error, Refusal, Result, lossy};
 use crate::limits;
@@ -69,9 +71,15 @@ pub(crate) struct Stats {
     pub(crate) implied: Vec<Vec<u8>>,
 }
 
-/// Unpacks all entries of `tar` into the empty directory `root`; files may have `max_bytes` together.
-pub(crate) fn unpack<S: Source>(tar: &mut TarReader<S>, root: OwnedFd, max_bytes: u64) -> Result<Stats> {
-    let dirs = Dirs::new(root, tar.max_entries())?;
+/// Unpacks all entries of `tar` into the empty directory `root`; files may have `max_bytes` together, and directories that
+/// are not listed what is left of `quota`.
+pub(crate) fn unpack<S: Source>(
+    tar: &mut TarReader<S>,
+    root: OwnedFd,
+    max_bytes: u64,
+    quota: &Quota,
+) -> Result<Stats> {
+    let dirs = Dirs::new(root, quota)?;
     let mut unpacker = Unpacker { dirs, stats: Stats::default(), max_bytes };
     let mut buffer = vec![0; 128 << 10];
     while let Some(entry) = tar.next()? {
@@ -82,13 +90,13 @@ pub(crate) fn unpack<S: Source>(tar: &mut TarReader<S>, root: OwnedFd, max_bytes
     Ok(unpacker.stats)
 }
 
-struct Unpacker {
-    dirs: Dirs,
+struct Unpacker<'q> {
+    dirs: Dirs<'q>,
     stats: Stats,
     max_bytes: u64,
 }
 
-impl Unpacker {
+impl Unpacker<'_> {
     fn entry<S: Source>(&mut self, entry: &Entry, tar: &mut TarReader<S>, buffer: &mut [u8]) -> Result<()> {
         let path = path::clean(&entry.path)?;
         let refused = |source| Error::Refused { entry: lossy(&entry.path), source };
@@ -238,17 +246,7 @@ impl Unpacker {
             return Ok(());
         }
         let dir = self.dirs.parent(parent, entry)?;
-        match mknodat(&dir, name, SFlag::S_IFCHR, Mode::empty(), 0) {
-            Ok(()) => self.dirs.note_whiteout(parent, &dir).map_err(|source| Error::Unpack {
-                entry: lossy(&entry.path),
-                action: "stat directory",
-                source,
-            }),
-            Err(Errno::EEXIST) => dirs::make_opaque_if_directory(entry, &dir, name),
-            Err(source) => {
-                Err(Error::Unpack { entry: lossy(&entry.path), action: "create whiteout", source })
-            }
-        }
+        self.dirs.whiteout(entry, &dir, name)
     }
 
     fn opaque(&mut self, entry: &Entry, dir: &[u8]) -> Result<()> {

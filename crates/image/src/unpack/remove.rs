@@ -33,23 +33,25 @@ pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> nix::Result<()> {
         Err(Errno::ENOENT) => return Ok(()),
         Err(error) => return Err(error),
     };
-    // The names are collected first: removing while reading may make readdir(3) miss some.
-    let mut names = Vec::new();
-    for entry in dir.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push((name.to_vec(), entry.file_type()));
-        }
-    }
-    for (child, kind) in names {
-        match unlinkat(&dir, child.as_slice(), UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) if kind != Some(Type::Directory) => {}
-            Err(Errno::EACCES) => {
-                fchmodat(parent, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
-                remove_tree(&dir, &child)?;
+    let at = dir.as_fd().try_clone_to_owned().map_err(|_| Errno::last())?;
+    // Removing while reading may make readdir(3) miss some, and names may be too many to be collected first.
+    let mut removed = true;
+    while std::mem::take(&mut removed) {
+        for entry in dir.iter() {
+            let entry = entry?;
+            let child = entry.file_name().to_bytes();
+            if child == b"." || child == b".." {
+                continue;
             }
-            _ => remove_tree(&dir, &child)?,
+            removed = true;
+            match unlinkat(&at, child, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) if entry.file_type() != Some(Type::Directory) => {}
+                Err(Errno::EACCES) => {
+                    fchmodat(parent, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
+                    remove_tree(&at, child)?;
+                }
+                _ => remove_tree(&at, child)?,
+            }
         }
     }
     match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
@@ -59,20 +61,28 @@ pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> nix::Result<()> {
 }
 
 /// Removes the whiteouts in a directory, not below it.
-pub(super) fn remove_whiteouts(dir: OwnedFd) -> nix::Result<()> {
-    let mut dir = Dir::from_fd(dir)?;
-    let mut names = Vec::new();
-    for entry in dir.iter() {
-        let entry = entry?;
-        if matches!(entry.file_type(), None | Some(Type::CharacterDevice)) {
-            names.push(entry.file_name().to_bytes().to_vec());
-        }
-    }
-    for name in names {
-        let stat = fstatat(&dir, name.as_slice(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-        if kind == SFlag::S_IFCHR && stat.st_rdev == 0 {
-            unlinkat(&dir, name.as_slice(), UnlinkatFlags::NoRemoveDir)?;
+pub(super) fn remove_whiteouts(at: &OwnedFd) -> nix::Result<()> {
+    let mut dir =
+        Dir::openat(at, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    // As above.
+    let mut removed = true;
+    while std::mem::take(&mut removed) {
+        for entry in dir.iter() {
+            let entry = entry?;
+            if !matches!(entry.file_type(), None | Some(Type::CharacterDevice)) {
+                continue;
+            }
+            let name = entry.file_name().to_bytes();
+            let stat = match fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::ENOENT) => continue,
+                Err(error) => return Err(error),
+            };
+            let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+            if kind == SFlag::S_IFCHR && stat.st_rdev == 0 {
+                unlinkat(at, name, UnlinkatFlags::NoRemoveDir)?;
+                removed = true;
+            }
         }
     }
     Ok(())

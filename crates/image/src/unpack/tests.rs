@@ -17,7 +17,7 @@ fn unpack_beside(canary: &Canary, bytes: &[u8]) -> (Result<Stats>, PathBuf) {
     drop(fs::remove_dir_all(&root));
     fs::create_dir(&root).expect("create");
     let mut tar = TarReader::new(Streamed(bytes), 10_000);
-    let result = unpack(&mut tar, File::open(&root).expect("open").into(), 1 << 20);
+    let result = unpack(&mut tar, File::open(&root).expect("open").into(), 1 << 20, &Quota::default());
     (result, root)
 }
 

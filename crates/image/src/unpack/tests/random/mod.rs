@@ -27,6 +27,7 @@ use crate::stream::Streamed;
 use crate::sys;
 use crate::tar_stream::TarReader;
 use crate::testing::describe;
+use crate::unpack::implied::Quota;
 use crate::unpack::unpack;
 
 /// Archives that are made where nobody says how many.
@@ -151,7 +152,7 @@ impl Place {
         fs::create_dir_all(&diff).expect("create");
         let bytes = generator::encode(items);
         let mut tar = TarReader::new(Streamed(&bytes[..]), 10_000);
-        let result = unpack(&mut tar, open(&diff), 1 << 20);
+        let result = unpack(&mut tar, open(&diff), 1 << 20, &Quota::default());
         assert_eq!(outside_of_layers(), self.before, "outside, {}", context());
         assert!(fs::symlink_metadata(&diff).is_ok_and(|meta| meta.is_dir()), "root, {}", context());
         let (stats, model) = match (result, Model::of(items)) {

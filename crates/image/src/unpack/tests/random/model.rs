@@ -8,8 +8,6 @@ use super::generator::Item;
 const MAX_LINKS: usize = 40;
 
 type Id = usize;
-/// Path, mode and time of a directory.
-type Said = (Vec<u8>, u32, (i64, u32));
 
 #[derive(Debug, Clone)]
 enum Kind {
@@ -25,8 +23,7 @@ struct Node {
     kind: Kind,
     mode: u32,
     owner: (u32, u32),
-    /// Nothing where it is not determined.
-    mtime: Option<(i64, u32)>,
+    mtime: (i64, u32),
     xattrs: BTreeMap<String, Vec<u8>>,
 }
 
@@ -34,11 +31,7 @@ struct Node {
 #[derive(Debug, Clone)]
 pub(super) struct Model {
     nodes: Vec<Node>,
-    /// What was last said about a directory, and by which path.
-    listed: HashMap<Id, Said>,
     implied: HashMap<Id, Vec<u8>>,
-    /// Where a whiteout was put, and by which path.
-    with_whiteouts: HashMap<Id, Vec<Vec<u8>>>,
     pub(super) opaque_root: bool,
 }
 
@@ -49,25 +42,22 @@ pub(super) struct Refused;
 type Outcome<T = ()> = Result<T, Refused>;
 
 const ROOT: Id = 0;
+/// Makes overlayfs look for whiteouts.
+const ORIGIN: &str = "trusted.overlay.origin";
 
 impl Model {
     /// Returns the layer that these entries make.
     pub(super) fn of(items: &[Item]) -> Outcome<Self> {
-        let mut model = Self {
-            nodes: Vec::new(),
-            listed: HashMap::new(),
-            implied: HashMap::new(),
-            with_whiteouts: HashMap::new(),
-            opaque_root: false,
-        };
+        let mut model = Self { nodes: Vec::new(), implied: HashMap::new(), opaque_root: false };
         model.add(Kind::Directory { entries: BTreeMap::new(), opaque: false }, 0o755);
+        model.implied.insert(ROOT, Vec::new());
         items.iter().try_for_each(|item| model.apply(item))?;
         model.finish();
         Ok(model)
     }
 
     fn add(&mut self, kind: Kind, mode: u32) -> Id {
-        self.nodes.push(Node { kind, mode, owner: (0, 0), mtime: None, xattrs: BTreeMap::new() });
+        self.nodes.push(Node { kind, mode, owner: (0, 0), mtime: (0, 0), xattrs: BTreeMap::new() });
         self.nodes.len() - 1
     }
 
@@ -172,7 +162,7 @@ impl Model {
             if !is_directory {
                 return Err(Refused);
             }
-            self.describe(ROOT, item, Vec::new());
+            self.describe(ROOT, item);
             return Ok(());
         };
         let is_opaque = name == b".wh..wh..opq";
@@ -220,7 +210,7 @@ impl Model {
         let mode = if matches!(kind, Kind::Link(_)) { 0o777 } else { item.mode };
         let made = self.add(kind, mode);
         self.nodes[made].owner = item.owner;
-        self.nodes[made].mtime = Some(item.mtime);
+        self.nodes[made].mtime = item.mtime;
         self.put(parent, name, Some(made));
         Ok(made)
     }
@@ -266,16 +256,15 @@ impl Model {
                 made
             }
         };
-        self.describe(id, item, parts.join(&b'/'));
+        self.describe(id, item);
         Ok(())
     }
 
     /// Gives a directory what its entry says.
-    fn describe(&mut self, id: Id, item: &Item, path: Vec<u8>) {
+    fn describe(&mut self, id: Id, item: &Item) {
         self.implied.remove(&id);
-        self.listed.insert(id, (path, item.mode, item.mtime));
         let node = &mut self.nodes[id];
-        (node.mode, node.owner) = (item.mode | 0o700, item.owner);
+        (node.mode, node.owner, node.mtime) = (item.mode, item.owner, item.mtime);
         for (name, value) in item.xattrs.iter().filter(|(name, _)| *name == "user.x") {
             node.xattrs.insert((*name).to_owned(), value.clone());
         }
@@ -291,7 +280,7 @@ impl Model {
                 let made = self.add(Kind::Whiteout, 0);
                 self.put(parent, name, Some(made));
                 if parent != ROOT {
-                    self.with_whiteouts.insert(parent, above.to_vec());
+                    self.nodes[parent].xattrs.insert(ORIGIN.to_owned(), Vec::new());
                 }
             }
             Some(there) => {
@@ -315,41 +304,20 @@ impl Model {
         Ok(())
     }
 
-    /// Gives directories their last modes and times, where their paths still lead to them.
+    /// Does what comes last: in an opaque directory there are no whiteouts, and a path that leads elsewhere is none.
     fn finish(&mut self) {
-        for (id, path) in self.with_whiteouts.clone() {
-            if self.resolve(&path) != Some(id) {
-                continue;
-            }
-            let whiteouts: Vec<Vec<u8>> = self
-                .entries(id)
-                .expect("a directory")
-                .iter()
-                .filter(|&(_, &child)| matches!(self.nodes[child].kind, Kind::Whiteout))
-                .map(|(name, _)| name.clone())
-                .collect();
-            if matches!(self.nodes[id].kind, Kind::Directory { opaque: true, .. }) {
-                whiteouts.iter().for_each(|name| self.put(id, name, None));
-            } else {
-                self.nodes[id].xattrs.insert("trusted.overlay.origin".to_owned(), Vec::new());
-            }
+        for id in 0..self.nodes.len() {
+            let Kind::Directory { entries, opaque: true } = &self.nodes[id].kind else { continue };
+            let mut entries = entries.clone();
+            entries.retain(|_, child| !matches!(self.nodes[*child].kind, Kind::Whiteout));
+            self.nodes[id].kind = Kind::Directory { entries, opaque: true };
+            self.nodes[id].xattrs.remove(ORIGIN);
         }
         let parts = |path: &[u8]| path.split(|&byte| byte == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
-        for (id, (path, mode, mtime)) in self.listed.clone() {
-            if self.resolve(&parts(&path)) == Some(id) {
-                (self.nodes[id].mode, self.nodes[id].mtime) = (mode, Some(mtime));
-            }
-        }
         for (id, path) in self.implied.clone() {
-            if self.resolve(&parts(&path)) == Some(id) {
-                self.nodes[id].mtime = Some((0, 0));
-            } else {
+            if id != ROOT && self.resolve(&parts(&path)) != Some(id) {
                 self.implied.remove(&id);
             }
-        }
-        if !self.listed.contains_key(&ROOT) {
-            self.nodes[ROOT].mtime = Some((0, 0));
-            self.implied.insert(ROOT, Vec::new());
         }
     }
 
@@ -394,7 +362,7 @@ impl Model {
         };
         // Of several names the first one stands for the object.
         let same = first.entry(id).or_insert_with(|| path.to_vec()).clone();
-        let mtime = if kind == 'w' { None } else { *mtime };
+        let mtime = if kind == 'w' { None } else { Some(*mtime) };
         Line { kind, mode: *mode, owner: *owner, mtime, content, xattrs, same }
     }
 }
