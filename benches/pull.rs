@@ -1,5 +1,5 @@
-//! How long it takes to pull an image from the real registry server on this machine, beside `skopeo copy` and
-//! `podman pull` where they are installed, and beside what the same bytes cost alone: to decompress and hash, and to write.
+//! How long it takes to pull an image from the real registry server on this machine, beside `skopeo copy`,
+//! `umoci unpack` and `podman pull` where they are installed, and beside what the same bytes cost alone: to decompress and hash, and to write.
 
 #[path = "common/report.rs"]
 mod report;
@@ -37,33 +37,40 @@ fn main() -> io::Result<()> {
     let name = format!("{}/bench/image:1", registry.name());
     image.push(&registry);
 
-    let (mut podrun, mut memory, mut skopeo, mut podman) =
-        (Samples::default(), Samples::default(), Samples::default(), Samples::default());
-    let (mut hashing, mut writing) = (Samples::default(), Samples::default());
+    let [mut podrun, mut memory, mut skopeo, mut both, mut podman, mut hashing, mut writing] =
+        std::array::from_fn(|_| Samples::default());
+    let mut places = Places::new(dir.path());
     // In turns, so that all of them meet the same machine.
     for _ in 0..options.count {
-        let place = Place::new(dir.path())?;
+        let place = places.next()?;
         let (took, peak) = pull_with_podrun(&place, &registry, &name)?;
         podrun.extend([took]);
         memory.extend([peak]);
-        drop(place);
         if installed("skopeo") {
-            let place = Place::new(dir.path())?;
-            let to = format!("dir:{}", place.path().display());
+            let place = places.next()?;
+            let to = format!("dir:{}", place.display());
             let from = format!("docker://{name}");
             skopeo.extend([run("skopeo", &["copy", "-q", "--src-tls-verify=false", &from, &to])?.0]);
         }
+        if installed("skopeo") && installed("umoci") {
+            let place = places.next()?;
+            let (image, bundle) = (place.join("oci").display().to_string() + ":1", place.join("bundle"));
+            let (from, to) = (format!("docker://{name}"), format!("oci:{image}"));
+            let copied = run("skopeo", &["copy", "-q", "--src-tls-verify=false", &from, &to])?.0;
+            let bundle = bundle.display().to_string();
+            both.extend([copied + run("umoci", &["unpack", "--image", &image, &bundle])?.0]);
+        }
         if installed("podman") {
-            let place = Place::new(dir.path())?;
-            let (root, run_root) = (place.path().join("root"), place.path().join("run"));
+            let place = places.next()?;
+            let (root, run_root) = (place.join("root"), place.join("run"));
             let (root, run_root) = (root.display().to_string(), run_root.display().to_string());
             let global = ["--root", &root, "--runroot", &run_root, "--storage-driver", "overlay"];
             let pull = ["pull", "-q", "--tls-verify=false", &name];
             podman.extend([run("podman", &[&global[..], &pull].concat())?.0]);
         }
         hashing.extend([image.hash()?]);
-        let place = Place::new(dir.path())?;
-        writing.extend([image.write(place.path())?]);
+        let place = places.next()?;
+        writing.extend([image.write(&place)?]);
     }
     report.row("floor: decompress and hash, one thread", "ms", &hashing);
     report.row("floor: write and sync blobs and files", "ms", &writing);
@@ -71,7 +78,11 @@ fn main() -> io::Result<()> {
     report.row("podrun image pull: most memory", "MiB", &memory);
     let larger = hashing.median().max(writing.median());
     report.row("podrun / larger floor", "x", &[podrun.median() / larger].into_iter().collect());
-    for (peer, samples) in [("skopeo copy (unpacks nothing)", &skopeo), ("podman pull", &podman)] {
+    for (peer, samples) in [
+        ("skopeo copy (unpacks nothing)", &skopeo),
+        ("skopeo copy + umoci unpack", &both),
+        ("podman pull", &podman),
+    ] {
         if samples.median().is_nan() {
             report.note(format!("{peer} is not installed"));
         } else {
@@ -84,35 +95,46 @@ fn main() -> io::Result<()> {
         }
     }
     let (packed, unpacked) = (image.packed() >> 20, (LAYERS * LAYER_BYTES) >> 20);
+    report.note("files deleted on ext4 in the last five minutes make new ones slow".to_owned());
     report.note(format!("{LAYERS} layers, {packed} MiB compressed, about {unpacked} MiB of files"));
     report.print();
+    drop(places);
     drop(registry);
     dir.close();
     Ok(())
 }
 
-/// A directory for one pull, removed afterwards.
-struct Place(PathBuf);
+/// A new directory for each pull. All of them stay until the end: ext4 does not give an inode away that was freed in the last
+/// minutes, and looks through all of those for every new file (`recently_deleted` in `fs/ext4/ialloc.c`), so removing what
+/// one pull has made would make the next one several times as slow.
+struct Places {
+    dir: PathBuf,
+    count: usize,
+}
 
-impl Place {
-    fn new(dir: &Path) -> io::Result<Self> {
-        let path = dir.join("place");
-        fs::create_dir(&path)?;
-        Ok(Self(path))
+impl Places {
+    fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), count: 0 }
     }
 
-    fn path(&self) -> &Path {
-        &self.0
+    fn next(&mut self) -> io::Result<PathBuf> {
+        // What is still to be written must not slow the next one down.
+        nix::unistd::sync();
+        self.count += 1;
+        let path = self.dir.join(format!("place-{}", self.count));
+        fs::create_dir(&path)?;
+        Ok(path)
     }
 }
 
-impl Drop for Place {
+impl Drop for Places {
     fn drop(&mut self) {
         // podman mounts its storage on itself.
-        let _ = nix::mount::umount2(&self.0.join("root/overlay"), nix::mount::MntFlags::MNT_DETACH);
-        fs::remove_dir_all(&self.0).expect("it is ours");
-        // What is still to be written must not slow the next one down.
-        nix::unistd::sync();
+        for number in 1..=self.count {
+            let path = self.dir.join(format!("place-{number}/root/overlay"));
+            // Only podman's places have one.
+            let _ = nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH);
+        }
     }
 }
 
@@ -153,8 +175,7 @@ fn peak_of(pid: nix::unistd::Pid) -> f64 {
     peak
 }
 
-fn pull_with_podrun(place: &Place, registry: &Registry, name: &str) -> io::Result<(Duration, f64)> {
-    let root = place.path();
+fn pull_with_podrun(root: &Path, registry: &Registry, name: &str) -> io::Result<(Duration, f64)> {
     fs::create_dir_all(root.join("etc"))?;
     let settings = format!("[registry.\"{}\"]\nplain-http = true\n", registry.name());
     fs::write(root.join("etc/registries.toml"), settings)?;

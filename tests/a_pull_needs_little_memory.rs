@@ -1,4 +1,4 @@
-//! However an image is compressed, and however many layers come at a time, a pull keeps within 64 MiB of memory.
+//! Whatever an image has, and however many of its layers come at a time, a pull keeps within 64 MiB of memory.
 //!
 //! What is looked at is the process's own memory, `RssAnon`: the pages of its program are the machine's, and those of a
 //! debug build are many times those of a release. A fifth of the 64 MiB is left for them.
@@ -12,7 +12,7 @@ use common::{Podrun, processes};
 use podrun_testkit::{Registry, TempRoot, require};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tar::Header;
+use tar::{Builder, EntryType, Header};
 
 const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// The most, in KiB.
@@ -79,16 +79,67 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// Puts an image into the registry whose layers want windows of these sizes.
-fn push(registry: &Registry, tag: &str, window_logs: &[u8], content: Content) -> String {
-    let layer = |(index, log): (usize, &u8)| Layer::new(&format!("{index}-{tag}"), *log, content);
-    let layers: Vec<Layer> = window_logs.iter().enumerate().map(layer).collect();
+impl From<Builder<Vec<u8>>> for Layer {
+    fn from(archive: Builder<Vec<u8>>) -> Self {
+        let tar = archive.into_inner().expect("memory");
+        let diff_id = hex(&Sha256::digest(&tar));
+        Self { blob: zstd::encode_all(&tar[..], 1).expect("memory"), diff_id }
+    }
+}
+
+/// Puts an image into the registry.
+fn push(registry: &Registry, tag: &str, layers: &[Layer], environment: &[String]) -> String {
     let diff_ids: Vec<_> = layers.iter().map(|layer| &layer.diff_id).collect();
     let config = json!({ "architecture": podrun_image::Platform::host().architecture, "os": "linux",
-        "config": { "Cmd": ["x"] }, "rootfs": { "type": "layers", "diff_ids": diff_ids } });
+        "config": { "Cmd": ["x"], "Env": environment }, "rootfs": { "type": "layers", "diff_ids": diff_ids } });
     let blobs: Vec<_> = layers.iter().map(|layer| (ZSTD, layer.blob.as_slice())).collect();
     registry.push("team/app", tag, config.to_string().as_bytes(), &blobs);
     format!("{}/team/app:{tag}", registry.name())
+}
+
+/// Appends an entry with any path, as pax has it.
+fn append(archive: &mut Builder<Vec<u8>>, kind: EntryType, path: &str) {
+    archive.append_pax_extensions([("path", path.as_bytes())]).expect("memory");
+    let mut header = Header::new_ustar();
+    header.set_path("x").expect("a short name");
+    header.set_entry_type(kind);
+    header.set_mode(0o755);
+    header.set_size(0);
+    header.set_cksum();
+    archive.append(&header, &[][..]).expect("memory");
+}
+
+fn long(letter: char) -> String {
+    letter.to_string().repeat(250)
+}
+
+/// A layer that lists many directories with the longest of paths.
+fn listed(letter: char, count: usize) -> Layer {
+    let mut archive = Builder::new(Vec::new());
+    let above = vec![long(letter); 15].join("/");
+    (0..count).for_each(|number| append(&mut archive, EntryType::Directory, &format!("{above}/{number}")));
+    archive.into()
+}
+
+/// A layer that has one file in each of many directories which it does not list.
+fn unlisted(letter: char, count: usize) -> Layer {
+    let mut archive = Builder::new(Vec::new());
+    let above = vec![long(letter); 4].join("/");
+    (0..count).for_each(|number| append(&mut archive, EntryType::Regular, &format!("{above}/{number}/x")));
+    archive.into()
+}
+
+/// A layer of files with as many and as large attributes as a header can have, which are dropped.
+fn attributes(letter: char) -> Layer {
+    let mut archive = Builder::new(Vec::new());
+    let value = vec![b'v'; 60_000];
+    for number in 0..50 {
+        let names: Vec<_> = (0..16).map(|n| format!("SCHILY.xattr.trusted.{n}")).collect();
+        let pairs = names.iter().map(|name| (name.as_str(), value.as_slice()));
+        archive.append_pax_extensions(pairs).expect("memory");
+        append(&mut archive, EntryType::Regular, &format!("{letter}{number}"));
+    }
+    archive.into()
 }
 
 /// Pulls an image and returns the most memory that it took, in KiB.
@@ -110,9 +161,8 @@ fn peak_of_pull(podrun: &Podrun, image: &str) -> u64 {
     most
 }
 
-#[test]
-fn whatever_windows_its_layers_want() {
-    require!(root, program("docker-registry"));
+/// Runs `test` with a registry from which podrun pulls.
+fn with_registry(test: impl FnOnce(&Registry, &Podrun)) {
     let dir = TempRoot::new();
     let registry = Registry::start(dir.path());
     let podrun = Podrun::empty();
@@ -120,21 +170,50 @@ fn whatever_windows_its_layers_want() {
     fs::create_dir_all(&etc).expect("mkdir");
     let text = format!("[registry.\"{}\"]\nplain-http = true\n", registry.name());
     fs::write(etc.join("registries.toml"), text).expect("write");
-
-    for (tag, windows, content) in [
-        ("usual", [21; 6], Content::Zeros),
-        ("large", [25; 6], Content::Zeros),
-        ("mixed", [23, 25, 21, 23, 25, 22], Content::Zeros),
-        ("noise", [25; 6], Content::Noise),
-    ] {
-        let image = push(&registry, tag, &windows, content);
-        let peak = peak_of_pull(&podrun, &image);
-        // The window of one layer at least was seen in use, or nothing was measured.
-        let least = 1 << (windows.iter().max().expect("layers") - 10);
-        assert!((least..=MOST).contains(&peak), "{tag}: {peak} KiB");
-    }
+    test(&registry, &podrun);
     fs::remove_dir_all(etc).expect("it is ours");
     podrun.finish();
     drop(registry);
     dir.close();
+}
+
+#[test]
+fn whatever_windows_its_layers_want() {
+    require!(root, program("docker-registry"));
+    with_registry(|registry, podrun| {
+        for (tag, windows, content) in [
+            ("usual", [21; 6], Content::Zeros),
+            ("large", [25; 6], Content::Zeros),
+            ("mixed", [23, 25, 21, 23, 25, 22], Content::Zeros),
+            ("noise", [25; 6], Content::Noise),
+        ] {
+            let layer = |(index, log): (usize, &u8)| Layer::new(&format!("{index}-{tag}"), *log, content);
+            let layers: Vec<Layer> = windows.iter().enumerate().map(layer).collect();
+            let image = push(registry, tag, &layers, &[]);
+            let peak = peak_of_pull(podrun, &image);
+            // The window of one layer at least was seen in use, or nothing was measured.
+            let least = 1 << (windows.iter().max().expect("layers") - 10);
+            assert!((least..=MOST).contains(&peak), "{tag}: {peak} KiB");
+        }
+    });
+}
+
+#[test]
+fn whatever_its_archives_and_documents_have() {
+    require!(root, program("docker-registry"));
+    with_registry(|registry, podrun| {
+        let environment = vec![String::new(); 99_000];
+        for (tag, layers, environment) in [
+            // More than 64 MiB of paths.
+            ("directories", ['a', 'b', 'c'].map(|letter| listed(letter, 6_000)), &[][..]),
+            // Nearly as many as there may be.
+            ("unlisted", ['a', 'b', 'c'].map(|letter| unlisted(letter, 3_500)), &[]),
+            ("attributes", ['a', 'b', 'c'].map(attributes), &[]),
+            ("document", ['a', 'b', 'c'].map(|letter| listed(letter, 1)), &environment),
+        ] {
+            let image = push(registry, tag, &layers, environment);
+            let peak = peak_of_pull(podrun, &image);
+            assert!((1 << 10..=MOST).contains(&peak), "{tag}: {peak} KiB");
+        }
+    });
 }

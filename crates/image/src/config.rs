@@ -1,9 +1,9 @@
 //! What an image says about the process to run: entrypoint, environment, user and the like.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use serde::de::IgnoredAny;
-use serde::ser::SerializeMap;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The part of an image's configuration that matters to run it.
@@ -58,22 +58,43 @@ pub(crate) struct RootFs {
     pub(crate) diff_ids: Vec<String>,
 }
 
-/// An object whose keys are a set: `{"80/tcp": {}}`.
-type Set = BTreeMap<String, Nothing>;
-
-/// A value that means nothing, whatever it is.
+/// An object whose keys are a set: `{"80/tcp": {}}`. Values mean nothing and are not kept, however large they are.
 #[derive(Debug, Default)]
-struct Nothing;
+struct Set(BTreeSet<String>);
 
-impl<'de> Deserialize<'de> for Nothing {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self)
+impl Set {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
-impl Serialize for Nothing {
+impl<'de> Deserialize<'de> for Set {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Set;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Set, A::Error> {
+                let mut keys = BTreeSet::new();
+                while let Some((key, IgnoredAny)) = map.next_entry()? {
+                    keys.insert(key);
+                }
+                Ok(Set(keys))
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+impl Serialize for Set {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_map(Some(0))?.end()
+        #[derive(Serialize)]
+        struct Empty {}
+        serializer.collect_map(self.0.iter().map(|key| (key, Empty {})))
     }
 }
 
@@ -119,8 +140,8 @@ impl From<ConfigFile> for ImageConfig {
             user: process.user,
             working_dir: process.working_dir,
             stop_signal: Some(process.stop_signal).filter(|signal| !signal.is_empty()),
-            exposed_ports: process.exposed_ports.into_keys().collect(),
-            volumes: process.volumes.into_keys().collect(),
+            exposed_ports: process.exposed_ports.0.into_iter().collect(),
+            volumes: process.volumes.0.into_iter().collect(),
             labels: process.labels,
             architecture: file.architecture,
             os: file.os,
@@ -131,7 +152,7 @@ impl From<ConfigFile> for ImageConfig {
 impl ConfigFile {
     /// Makes the configuration of a new image with one layer.
     pub(crate) fn new(config: &ImageConfig, created: Option<String>, diff_id: String) -> Self {
-        let set = |keys: &[String]| keys.iter().map(|key| (key.clone(), Nothing)).collect();
+        let set = |keys: &[String]| Set(keys.iter().cloned().collect());
         Self {
             architecture: config.architecture.clone(),
             os: config.os.clone(),
