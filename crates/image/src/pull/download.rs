@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::progress::Progress;
 use super::run::PullOptions;
 use crate::digest::Digest;
+use crate::error::chain;
 use crate::registry::{Client, RegistryError, Repository};
 
 /// A transfer that has brought so much since it last broke off is not failing: it is counted anew.
@@ -133,16 +134,4 @@ fn is_about_range(error: &RegistryError) -> bool {
         RegistryError::Status { status, .. } => *status == StatusCode::RANGE_NOT_SATISFIABLE,
         _ => false,
     }
-}
-
-/// Puts an error and its causes on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -142,7 +142,7 @@ fn content_that_is_not_what_it_should_be_is_never_an_image() {
             let begun = Instant::now();
             let error = bench.pull(&server).expect_err(name);
             assert!(begun.elapsed() < Duration::from_secs(30), "{name} {target}");
-            let text = super::super::download::chain(&error);
+            let text = crate::error::chain(&error);
             assert!(text.contains(&target) || text.contains("bytes"), "{name} {target}: {text}");
             // What was wrong is not kept, so that it cannot be wrong again. Of one that was cut off nothing is wrong yet.
             let kept = bench.partial_of(&target);
@@ -283,7 +283,7 @@ fn answers_without_end_end() {
         let begun = Instant::now();
         let error = Bench::with_little_patience().pull(&server).expect_err(name);
         assert!(begun.elapsed() < Duration::from_secs(20), "{name}: {:?}", begun.elapsed());
-        assert!(super::super::download::chain(&error).len() < 2000, "{name}: {error:?}");
+        assert!(crate::error::chain(&error).len() < 2000, "{name}: {error:?}");
     }
     // A token without end.
     let tokens = Server::start(move |_| Answer::new(200, filler.clone()).endless());
