@@ -176,7 +176,7 @@ pub(crate) fn container(view: &PodView, asked: Option<&str>, quiet: bool) -> Res
     let first = annotated.unwrap_or(&spec.containers[0].name).clone();
     if annotated.is_none() && spec.containers.len() > 1 && !quiet {
         let names: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
-        anstream::eprintln!("Defaulted container \"{first}\" out of: {}", names.join(", "));
+        crate::print::eprintln!("Defaulted container \"{first}\" out of: {}", names.join(", "));
     }
     Ok(first)
 }

@@ -10,6 +10,7 @@ mod exit_code;
 mod follow;
 mod jsonpath;
 mod output;
+mod print;
 mod report;
 mod terminal;
 mod watch;
@@ -19,6 +20,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
+use crate::exit_code::Code;
+use crate::report::CommandError;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -47,8 +50,16 @@ fn main() -> ExitCode {
         Command::Version(args) => Ok(commands::version::run(&args)),
         Command::Completion(args) => Ok(commands::completion::run(&args)),
     };
-    match result {
-        Ok(code) => code.into(),
-        Err(error) => report::error(&error, global.json_errors()),
+    match (result, print::failure()) {
+        (Ok(Code::Ok | Code::Container(0)), Some(error)) => {
+            report::error(&unprinted(error), global.json_errors())
+        }
+        (Ok(code), _) => code.into(),
+        (Err(error), _) => report::error(&error, global.json_errors()),
     }
+}
+
+/// All was done but for telling it.
+fn unprinted(error: &std::io::Error) -> CommandError {
+    CommandError::new(Code::Engine, format!("write standard output: {error}"))
 }

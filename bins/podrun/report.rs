@@ -4,12 +4,12 @@ use std::error::Error as StdError;
 use std::io;
 use std::process::ExitCode;
 
-use anstream::eprintln;
 pub(crate) use podrun_engine::chain;
 use podrun_spec::{Fault, Faults};
 use serde_json::json;
 
 use crate::exit_code::Code;
+use crate::print::eprintln;
 
 /// Why a command failed.
 #[derive(Debug)]

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anstream::println;
-
 use crate::cli::{AnnotateArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
+use crate::print::println;
 use crate::report::{CommandError, CommandResult};
 
 /// Keys with their new values; none removes one.

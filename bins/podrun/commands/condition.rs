@@ -1,10 +1,9 @@
 //! `podrun condition`: sets a condition that is not podrun's own, such as a readiness gate's.
 
-use anstream::println;
-
 use crate::cli::{ConditionArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
+use crate::print::println;
 use crate::report::{CommandError, CommandResult};
 
 pub(crate) fn run(global: &Global, args: &ConditionArgs) -> CommandResult {

@@ -3,13 +3,13 @@
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use anstream::println;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use podrun_engine::{Client, Engine, Error, Message, PodView};
 
 use crate::cli::{DeleteArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
+use crate::print::println;
 use crate::report::{self, CommandError, CommandResult};
 
 /// How long others may keep a Pod busy.

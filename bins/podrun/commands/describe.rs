@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use anstream::print;
 use podrun_engine::{CgroupReadBack, NetworkView, PodView};
 use podrun_plan::model::RatePlan;
 use podrun_spec::model::{Container, EnvSource, Medium, VolumeSource};
@@ -17,6 +16,7 @@ use crate::cli::{DescribeArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
 use crate::output::{bits, harmless, now, table};
+use crate::print::print;
 use crate::report::CommandResult;
 
 pub(crate) fn run(global: &Global, args: &DescribeArgs) -> CommandResult {

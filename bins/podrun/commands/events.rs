@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd as _;
 
-use anstream::{print, println};
 use podrun_engine::{EventKind, EventRecord, PodView};
 use podrun_spec::time::Timestamp;
 use podrun_spec::{EventFields, WireEvent, to_yaml};
@@ -11,6 +10,7 @@ use crate::cli::{EventsArgs, EventsFormat, Global};
 use crate::context;
 use crate::exit_code::Code;
 use crate::output::{age, harmless, now, since, table};
+use crate::print::{self, print, println};
 use crate::report::{CommandError, CommandResult};
 use crate::watch::{Change, Next, Watches};
 
@@ -40,7 +40,7 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> CommandResult {
     events.retain(|(_, event)| args.shows(event.kind));
     events.sort_by_key(|(_, event)| event.last);
     if events.is_empty() && !args.watch && args.output.is_none_or(|output| output == EventsFormat::Wide) {
-        anstream::eprintln!("No events found.");
+        crate::print::eprintln!("No events found.");
         return Ok(Code::Ok);
     }
     let header = !args.no_headers && (!args.watch || !events.is_empty());
@@ -53,7 +53,7 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> CommandResult {
     for view in &views {
         watches.add(view.clone());
     }
-    loop {
+    while !print::is_shut() {
         match watches.next(Some(created.as_fd()), None) {
             Next::Change(index, Change::Event(event)) if args.shows(event.kind) => {
                 print_events(args, &[(watches.view(index), &event)], std::mem::take(&mut header));
@@ -70,9 +70,10 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> CommandResult {
                 }
             }
             Next::Change(..) => {}
-            Next::Timeout | Next::Nothing => return Ok(Code::Ok),
+            Next::Timeout | Next::Nothing => break,
         }
     }
+    Ok(Code::Ok)
 }
 
 /// Returns the Pods that are asked about; none is all.

@@ -13,6 +13,7 @@ use podrun_engine::{Engine, Exec, ExecEvent, ExitStatus, Failure, PodView, Stage
 use crate::cli::{ExecArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
+use crate::print;
 use crate::report::{self, CommandError, CommandResult};
 use crate::terminal::{self, RawTerminal};
 
@@ -77,8 +78,8 @@ impl Target<'_> {
         let mut session = Session { exec, signals: None, terminal: None };
         session.started()?;
         let (done, running) = io::pipe().map_err(failed)?;
-        copy_out(stdout, io::stdout(), running.try_clone().map_err(failed)?);
-        copy_out(stderr, io::stderr(), running);
+        copy_out(stdout, print::bytes, running.try_clone().map_err(failed)?);
+        copy_out(stderr, |text| io::stderr().write_all(text).is_ok(), running);
         if let Some(stdin) = stdin {
             copy_in(stdin);
         }
@@ -102,7 +103,7 @@ impl Target<'_> {
         session.resize();
         let (done, running) = io::pipe().map_err(failed)?;
         let _raw = RawTerminal::new().map_err(failed)?;
-        copy_out(File::from(output), io::stdout(), running);
+        copy_out(File::from(output), print::bytes, running);
         copy_in(File::from(input));
         session.finish(&done)
     }
@@ -118,7 +119,7 @@ fn own_size() -> TerminalSize {
 /// Copies until nobody can write any more, or nobody reads. `_running` is closed then.
 fn copy_out(
     mut from: impl io::Read + Send + 'static,
-    mut to: impl Write + Send + 'static,
+    takes: impl Fn(&[u8]) -> bool + Send + 'static,
     running: PipeWriter,
 ) {
     thread::spawn(move || {
@@ -128,7 +129,7 @@ fn copy_out(
             match from.read(&mut buffer) {
                 // EIO is the end of a terminal.
                 Ok(0) => return,
-                Ok(count) if to.write_all(&buffer[..count]).and_then(|()| to.flush()).is_ok() => {}
+                Ok(count) if takes(&buffer[..count]) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) | Err(_) => return,
             }

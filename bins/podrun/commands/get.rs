@@ -1,6 +1,5 @@
 //! `podrun get pods`.
 
-use anstream::{print, println};
 use podrun_engine::{Engine, PodView};
 use podrun_spec::to_yaml;
 use serde_json::{Value, json};
@@ -8,6 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::{GetArgs, Global, OutputFormat};
 use crate::exit_code::Code;
 use crate::output::{age, now, since, table};
+use crate::print::{self, print, println};
 use crate::report::{CommandError, CommandResult};
 use crate::watch::{Change, Next, Watches};
 use crate::{context, jsonpath};
@@ -35,7 +35,7 @@ pub(crate) fn run(global: &Global, args: &GetArgs) -> CommandResult {
     if views.is_empty() && args.output.as_ref().is_none_or(|o| *o == OutputFormat::Wide) {
         let place =
             if args.all_namespaces { String::new() } else { format!(" in {} namespace", global.namespace) };
-        anstream::eprintln!("No resources found{place}.");
+        crate::print::eprintln!("No resources found{place}.");
         return Ok(Code::Ok);
     }
     print_views(args, &views, single, !args.no_headers)?;
@@ -147,13 +147,14 @@ fn watch(engine: &Engine, args: &GetArgs, views: Vec<PodView>) -> CommandResult 
     for view in views {
         watches.add(view);
     }
-    loop {
+    while !print::is_shut() {
         match watches.next(None, None) {
             Next::Change(index, Change::Status) => {
                 print_views(args, std::slice::from_ref(watches.view(index)), true, false)?;
             }
             Next::Change(..) | Next::Other => {}
-            Next::Timeout | Next::Nothing => return Ok(Code::Ok),
+            Next::Timeout | Next::Nothing => break,
         }
     }
+    Ok(Code::Ok)
 }

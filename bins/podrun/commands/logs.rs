@@ -1,6 +1,6 @@
 //! `podrun logs`: what containers wrote.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
@@ -14,6 +14,7 @@ use crate::context;
 use crate::exit_code::Code;
 use crate::follow::{Changes, Entry, LogFile};
 use crate::output::now;
+use crate::print;
 use crate::report::{CommandError, CommandResult};
 use crate::watch::is_readable;
 
@@ -162,11 +163,11 @@ impl Printer<'_> {
                 *left -= text.len() as u64;
             }
             // A reader that has gone away (`| head`) wants no more.
-            if output.write_all(&text).is_err() || self.left == Some(0) {
+            if !print::write(&mut output, &text) || self.left == Some(0) {
                 return Ok(false);
             }
         }
-        Ok(output.flush().is_ok())
+        Ok(true)
     }
 
     fn before(&self, source: &Source, entry: &Entry) -> Vec<u8> {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anstream::println;
 use podrun_engine::{Difference, Engine, PodView, Throughput};
 use podrun_spec::status::Phase;
 use serde_json::{Value, json};
@@ -11,6 +10,7 @@ use crate::cli::{Global, NetArgs, NetCommand};
 use crate::context;
 use crate::exit_code::Code;
 use crate::output::bits;
+use crate::print::println;
 use crate::report::{CommandError, CommandResult};
 
 /// How far what goes through may be from its limit. A machine that is busy is slower; nothing makes it faster.

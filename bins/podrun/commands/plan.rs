@@ -1,12 +1,12 @@
 //! `podrun plan`: what would be done, without doing it and without root.
 
-use anstream::{print, println};
 use podrun_spec::to_yaml;
 use serde_json::Value;
 
 use crate::cli::{Global, PlanArgs, PlanFormat};
 use crate::context;
 use crate::exit_code::Code;
+use crate::print::{print, println};
 use crate::report::{CommandError, CommandResult};
 
 /// Stands for the UID that a Pod gets when it is created, and from which the names of its kernel objects derive.

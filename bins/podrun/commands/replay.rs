@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anstream::println;
 use podrun_lifecycle::journal::{Divergence, Replay, Replayed};
 
 use crate::cli::{Global, ReplayArgs};
 use crate::context;
 use crate::exit_code::Code;
 use crate::output::harmless;
+use crate::print::println;
 use crate::report::{CommandError, CommandResult, chain};
 
 /// How often a replay agreed, and how often not.

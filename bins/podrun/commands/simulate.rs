@@ -1,12 +1,12 @@
 //! `podrun simulate`: what would become of a Pod, running nothing.
 
-use anstream::println;
 use podrun_lifecycle::simulate::{End, Options, Script, simulate};
 
 use crate::cli::SimulateArgs;
 use crate::context;
 use crate::exit_code::Code;
 use crate::output::harmless;
+use crate::print::println;
 use crate::report::{CommandError, CommandResult, chain};
 
 pub(crate) fn run(args: &SimulateArgs) -> CommandResult {

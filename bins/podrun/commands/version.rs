@@ -1,9 +1,8 @@
 //! `podrun version`.
 
-use anstream::println;
-
 use crate::cli::VersionArgs;
 use crate::exit_code::Code;
+use crate::print::println;
 
 /// The version of the Pod API whose fields podrun knows.
 const POD_API: &str = "v1 of Kubernetes 1.37";

@@ -3,12 +3,12 @@
 use std::os::fd::AsFd as _;
 use std::time::Instant;
 
-use anstream::println;
 use podrun_engine::{Engine, Error, PodView};
 
 use super::get::pod_document;
 use crate::cli::{Global, WaitArgs};
 use crate::exit_code::Code;
+use crate::print::println;
 use crate::report::{CommandError, CommandResult};
 use crate::watch::{Change, Next, Watches, has_ended};
 use crate::{context, jsonpath};
