@@ -9,9 +9,12 @@ mod context;
 mod exit_code;
 mod follow;
 mod jsonpath;
+mod manifests;
 mod output;
 mod print;
 mod report;
+mod selection;
+mod selector;
 mod terminal;
 mod watch;
 
@@ -36,7 +39,7 @@ fn main() -> ExitCode {
         Command::Events(args) => commands::events::run(&global, &args),
         Command::Wait(args) => commands::wait::run(&global, &args),
         Command::Replay(args) => commands::replay::run(&global, &args),
-        Command::Simulate(args) => commands::simulate::run(&args),
+        Command::Simulate(args) => commands::simulate::run(&global, &args),
         Command::Condition(args) => commands::condition::run(&global, &args),
         Command::Logs(args) => commands::logs::run(&global, &args),
         Command::Exec(args) => commands::exec::run(&global, &args),

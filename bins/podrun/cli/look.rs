@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::output;
+use crate::selector::Selector;
 
 /// How objects are printed: `wide`, `json`, `yaml`, `name`, `jsonpath=TEMPLATE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +40,8 @@ pub(crate) struct GetArgs {
     #[arg(short, long)]
     pub(crate) watch: bool,
     /// Only Pods with these labels: `a=b,c!=d,e,!f`.
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    pub(crate) selector: Option<String>,
+    #[arg(short = 'l', long, value_parser = Selector::parse, value_name = "SELECTOR")]
+    pub(crate) selector: Option<Selector>,
     /// Pods of all namespaces.
     #[arg(short = 'A', long)]
     pub(crate) all_namespaces: bool,
@@ -54,6 +55,9 @@ pub(crate) struct DescribeArgs {
     /// `pod NAME`, `pod/NAME` or just names; none describes all Pods of the namespace.
     #[arg(value_name = "pod NAME")]
     pub(crate) what: Vec<String>,
+    /// Only Pods with these labels: `a=b,c!=d,e,!f`.
+    #[arg(short = 'l', long, value_parser = Selector::parse, value_name = "SELECTOR")]
+    pub(crate) selector: Option<Selector>,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use crate::exit_code::Code;
 use crate::output::{age, harmless, now, since, table};
 use crate::print::{self, print, println};
 use crate::report::{CommandError, CommandResult};
+use crate::selection::pod_names;
 use crate::watch::{Change, Next, Watches};
 
 /// An event with its Pod.
@@ -25,7 +26,7 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> CommandResult {
     let created = engine.changes()?;
     let wanted = |view: &PodView| {
         let meta = &view.pod.meta;
-        let here = args.all_namespaces || meta.namespace == global.namespace;
+        let here = args.all_namespaces || meta.namespace == global.namespace();
         here && (names.is_empty() || names.contains(&meta.name))
     };
     let mut views = context::pods(&engine)?;
@@ -33,7 +34,7 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> CommandResult {
     if !args.watch
         && let Some(missing) = names.iter().find(|name| !views.iter().any(|v| v.pod.meta.name == **name))
     {
-        engine.pod(&global.namespace, missing)?;
+        engine.pod(global.namespace(), missing)?;
     }
     let mut events: Vec<PodEvent<'_>> =
         views.iter().flat_map(|view| view.published.events.iter().map(move |event| (view, event))).collect();
@@ -78,9 +79,9 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> CommandResult {
 
 /// Returns the Pods that are asked about; none is all.
 fn names(args: &EventsArgs) -> Result<Vec<String>, CommandError> {
-    let mut names = context::pod_names(&args.what);
+    let mut names = pod_names(&args.what)?;
     if let Some(object) = &args.object {
-        let name = context::pod_names(std::slice::from_ref(object));
+        let name = pod_names(std::slice::from_ref(object))?;
         if name.iter().any(|name| name.contains('/')) {
             return Err(CommandError::new(
                 Code::Usage,

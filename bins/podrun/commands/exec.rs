@@ -15,6 +15,7 @@ use crate::context;
 use crate::exit_code::Code;
 use crate::print;
 use crate::report::{self, CommandError, CommandResult};
+use crate::selection::pod_and_container;
 use crate::terminal::{self, RawTerminal};
 
 /// What is copied at once.
@@ -25,8 +26,8 @@ const DEFAULT_SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
 
 pub(crate) fn run(global: &Global, args: &ExecArgs) -> CommandResult {
     let engine = context::engine(global)?;
-    let (name, slashed) = context::pod_and_container(&args.pod);
-    let view = engine.pod(&global.namespace, name)?;
+    let (name, slashed) = pod_and_container(&args.pod);
+    let view = engine.pod(global.namespace(), name)?;
     let container = context::container(&view, args.container.as_deref().or(slashed), args.quiet)?;
     let phase = view.published.status.phase;
     if phase.is_terminal() {

@@ -9,55 +9,37 @@ use crate::exit_code::Code;
 use crate::output::{age, now, since, table};
 use crate::print::{self, print, println};
 use crate::report::{CommandError, CommandResult};
+use crate::selection::Selection;
 use crate::watch::{Change, Next, Watches};
-use crate::{context, jsonpath};
+use crate::{context, jsonpath, report};
 
-mod selector;
 mod summary;
 
-use self::selector::Selector;
 pub(crate) use self::summary::summary;
 
 pub(crate) fn run(global: &Global, args: &GetArgs) -> CommandResult {
     let engine = context::engine(global)?;
-    let selector = match &args.selector {
-        Some(text) => Selector::parse(text)
-            .map_err(|message| CommandError::new(Code::Usage, format!("--selector: {message}")))?,
-        None => Selector::default(),
-    };
+    let selection = Selection::read(&args.what, false, args.selector.as_ref())?;
     context::revive(&engine);
-    let names = context::pod_names(&args.what);
-    let views = select(&engine, global, args, &names, &selector)?;
-    let single = names.len() == 1;
-    if args.watch {
+    let single = matches!(&selection, Selection::Named(names) if names.len() == 1);
+    let (views, missing) = context::select(&engine, global, &selection, args.all_namespaces)?;
+    if args.watch && missing.is_empty() {
         return watch(&engine, args, views);
+    }
+    if !missing.is_empty() {
+        if !views.is_empty() {
+            print_views(args, &views, single, !args.no_headers)?;
+        }
+        return report::all(missing, global.json_errors());
     }
     if views.is_empty() && args.output.as_ref().is_none_or(|o| *o == OutputFormat::Wide) {
         let place =
-            if args.all_namespaces { String::new() } else { format!(" in {} namespace", global.namespace) };
+            if args.all_namespaces { String::new() } else { format!(" in {} namespace", global.namespace()) };
         crate::print::eprintln!("No resources found{place}.");
         return Ok(Code::Ok);
     }
     print_views(args, &views, single, !args.no_headers)?;
     Ok(Code::Ok)
-}
-
-fn select(
-    engine: &Engine,
-    global: &Global,
-    args: &GetArgs,
-    names: &[String],
-    selector: &Selector,
-) -> Result<Vec<PodView>, CommandError> {
-    if names.is_empty() {
-        let mut views = context::pods(engine)?;
-        views.retain(|view| {
-            let meta = &view.pod.meta;
-            (args.all_namespaces || meta.namespace == global.namespace) && selector.matches(&meta.labels)
-        });
-        return Ok(views);
-    }
-    names.iter().map(|name| Ok(engine.pod(&global.namespace, name)?)).collect()
 }
 
 fn print_views(args: &GetArgs, views: &[PodView], single: bool, header: bool) -> Result<(), CommandError> {

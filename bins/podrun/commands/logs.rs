@@ -16,12 +16,13 @@ use crate::follow::{Changes, Entry, LogFile};
 use crate::output::now;
 use crate::print;
 use crate::report::{CommandError, CommandResult};
+use crate::selection::pod_and_container;
 use crate::watch::is_readable;
 
 pub(crate) fn run(global: &Global, args: &LogsArgs) -> CommandResult {
     let engine = context::engine(global)?;
-    let (name, slashed) = context::pod_and_container(&args.pod);
-    let view = engine.pod(&global.namespace, name)?;
+    let (name, slashed) = pod_and_container(&args.pod);
+    let view = engine.pod(global.namespace(), name)?;
     let asked = args.container.as_deref().or(args.container_arg.as_deref()).or(slashed);
     let containers = containers(&view, asked, args.all_containers)?;
     let mut sources = Vec::new();

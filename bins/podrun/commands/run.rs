@@ -18,7 +18,7 @@ use crate::output::{harmless, now, since};
 use crate::print::{self, eprintln, println};
 use crate::report::{CommandError, CommandResult, hint, warning};
 use crate::watch::is_readable;
-use crate::{context, report};
+use crate::{context, manifests, report};
 
 pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
     let begun = now();
@@ -26,7 +26,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
     // Forked before the manifest is read: the supervisor inherits nothing of that.
     let mut launcher = Some(engine.launcher()?);
     let options = context::options(&engine, &args.node, args.rm)?;
-    let manifest = context::manifest_with_pods(&args.file)?;
+    let manifest = manifests::read(global, args.manifests.names())?;
     // All or none: nothing is made while one of them cannot be.
     for parsed in &manifest.pods {
         let unenforced = engine.check(&parsed.pod, &options)?;

@@ -10,6 +10,7 @@ use crate::cli::{Global, WaitArgs};
 use crate::exit_code::Code;
 use crate::print::println;
 use crate::report::{CommandError, CommandResult};
+use crate::selection::Selection;
 use crate::watch::{Change, Next, Watches, has_ended};
 use crate::{context, jsonpath};
 
@@ -119,20 +120,24 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> CommandResult {
 
 /// Returns the Pods that are waited for. One that is not there is gone, if that is what is waited for.
 fn wanted(global: &Global, args: &WaitArgs, engine: &Engine) -> Result<Vec<PodView>, CommandError> {
-    let names = context::pod_names(&args.what);
-    if args.all {
-        let mut views = context::pods(engine)?;
-        views.retain(|view| view.pod.meta.namespace == global.namespace);
-        return Ok(views);
-    }
-    if names.is_empty() {
-        return Err(
-            CommandError::new(Code::Usage, "no Pod is named").with_hint("podrun wait pod NAME, or --all")
-        );
-    }
+    let selection = Selection::read(&args.what, args.all, args.selector.as_ref())?;
+    let names = match &selection {
+        Selection::Named(names) if names.is_empty() => {
+            return Err(CommandError::new(Code::Usage, "no Pod is named")
+                .with_hint("podrun wait pod NAME, or -l SELECTOR, or --all"));
+        }
+        Selection::Named(names) => names,
+        Selection::All | Selection::Labelled(_) => {
+            let (views, _) = context::select(engine, global, &selection, false)?;
+            if views.is_empty() && args.wanted != Wanted::Delete {
+                return Err(CommandError::new(Code::NotFound, "no matching resources found"));
+            }
+            return Ok(views);
+        }
+    };
     let mut views = Vec::new();
-    for name in &names {
-        match engine.pod(&global.namespace, name) {
+    for name in names {
+        match engine.pod(global.namespace(), name) {
             Err(Error::NotFound { .. }) if args.wanted == Wanted::Delete => {}
             view => views.push(view?),
         }
