@@ -121,3 +121,51 @@ fn a_directory_is_all_manifests_in_it() {
     assert!(errors.contains("No such file"), "{errors}");
     podrun.finish();
 }
+
+#[test]
+fn lists_are_filtered_and_sorted_and_have_columns() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    podrun.start(&labelled("late", "web"));
+    podrun.wait_ready("late");
+    let mut done = pod("done", &[container("app", &["true"])]);
+    done["metadata"]["labels"] = json!({ "example.com/tier": "front" });
+    podrun.start(&done);
+    podrun.wait_for("done", "{.status.phase}", "Succeeded");
+    let get = |options: &[&str]| podrun.podrun(&[&["get", "pods"], options].concat()).ok();
+    assert_eq!(get(&["--field-selector=status.phase=Running", "-o", "name"]), "pod/late\n");
+    assert_eq!(get(&["--field-selector=status.phase!=Running", "-o", "name"]), "pod/done\n");
+    assert_eq!(get(&["--sort-by=.status.phase", "-o", "name"]), "pod/late\npod/done\n");
+    let columns = "custom-columns=POD:.metadata.name,IMAGE:.spec.containers[*].image,X:.spec.x";
+    let image = podrun_testkit::BUSYBOX_REFERENCE;
+    let line = format!("{:<7}{image}   <none>\n", "done");
+    assert_eq!(get(&["-o", columns]).lines().count(), 3);
+    assert!(get(&["-o", columns, "--no-headers"]).starts_with(&line));
+    let listed = get(&["--show-labels", "-L", "example.com/tier", "--no-headers"]);
+    let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0][5..], ["front", "example.com/tier=front"]);
+    assert_eq!(lines[1][5..], ["app=web"]);
+    podrun.podrun(&["delete", "pods", "--field-selector=status.phase=Succeeded"]).ok();
+    assert_eq!(all(&podrun), ["default/late"]);
+    podrun.finish();
+}
+
+#[test]
+fn a_watch_of_all_shows_new_pods_and_lines_up() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    let mut watch = podrun.spawn(&["get", "pods", "-w", "-l", "app=web"]);
+    podrun.start(&labelled("other", "db"));
+    podrun.start(&labelled("web", "web"));
+    assert!(watch.line().expect("a header").starts_with("NAME "));
+    let running = watch.wait_line(|line| line.contains("Running"));
+    assert!(running.starts_with("web "), "{running}");
+    podrun.podrun(&["delete", "pod", "web", "--now"]).ok();
+    let last = watch.wait_line(|line| line.contains("Terminating"));
+    // ContainerCreating has widened the column, which stays as it is.
+    assert_eq!(last.find(" 0 "), running.find(" 0 "), "{running}\n{last}");
+    podrun.start(&labelled("web", "web"));
+    watch.wait_line(|line| line.contains("Running"));
+    watch.kill();
+    podrun.finish();
+}

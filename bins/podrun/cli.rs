@@ -7,7 +7,6 @@ use podrun_lifecycle::simulate::TimedFact;
 
 use crate::commands::wait::Wanted;
 use crate::output;
-use crate::selector::Selector;
 
 mod image;
 mod look;
@@ -167,9 +166,8 @@ pub(crate) struct WaitArgs {
     /// All Pods of the namespace.
     #[arg(long)]
     pub(crate) all: bool,
-    /// Only Pods with these labels: `a=b,c!=d,e,!f`.
-    #[arg(short = 'l', long, value_parser = Selector::parse, value_name = "SELECTOR")]
-    pub(crate) selector: Option<Selector>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 #[derive(Debug, Args)]
@@ -234,9 +232,8 @@ pub(crate) struct DeleteArgs {
     /// All Pods of the namespace.
     #[arg(long)]
     pub(crate) all: bool,
-    /// Only Pods with these labels: `a=b,c!=d,e,!f`.
-    #[arg(short = 'l', long, value_parser = Selector::parse, value_name = "SELECTOR")]
-    pub(crate) selector: Option<Selector>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
     /// Seconds between the stop signal and the end; without it the Pod's own.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) grace_period: Option<u64>,

@@ -69,7 +69,7 @@ pub(crate) fn select(
 ) -> Result<(Vec<PodView>, Vec<CommandError>), CommandError> {
     let names = match selection {
         Selection::Named(names) => names.as_slice(),
-        Selection::All | Selection::Labelled(_) => &[],
+        Selection::All | Selection::Filtered(_) => &[],
     };
     if names.is_empty() {
         let is_meant = |view: &PodView| matches!(selection, Selection::Named(_)) || selection.matches(view);

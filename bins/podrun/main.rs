@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod context;
 mod exit_code;
+mod fields;
 mod follow;
 mod jsonpath;
 mod manifests;

@@ -2,7 +2,9 @@
 
 use podrun_engine::PodView;
 
+use crate::commands::get::pod_document;
 use crate::exit_code::Code;
+use crate::fields::Fields;
 use crate::report::CommandError;
 use crate::selector::Selector;
 
@@ -44,28 +46,37 @@ const OTHERS: [(&[&str], &str); 16] = [
 pub(crate) enum Selection {
     /// All of the namespace.
     All,
-    /// Those with these labels.
-    Labelled(Selector),
+    /// Those that a filter lets through.
+    Filtered(Filter),
     /// Those with these names; none of them if nothing was said at all.
     Named(Vec<String>),
 }
 
+/// What a Pod must have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) labels: Selector,
+    pub(crate) fields: Fields,
+}
+
+impl Filter {
+    pub(crate) fn matches(&self, view: &PodView) -> bool {
+        self.labels.matches(&view.pod.meta.labels) && self.fields.match_pod(&pod_document(view))
+    }
+}
+
 impl Selection {
     /// Reads what was said.
-    pub(crate) fn read(
-        what: &[String],
-        all: bool,
-        selector: Option<&Selector>,
-    ) -> Result<Self, CommandError> {
+    pub(crate) fn read(what: &[String], all: bool, filter: Option<Filter>) -> Result<Self, CommandError> {
         let names = pod_names(what)?;
-        match (selector, all) {
+        match (&filter, all) {
             _ if names.is_empty() => {}
             (Some(_), _) => return Err(usage("name cannot be provided when a selector is specified")),
             (None, true) => return Err(usage("name cannot be provided with --all")),
             (None, false) => {}
         }
-        Ok(match selector {
-            Some(selector) => Self::Labelled(selector.clone()),
+        Ok(match filter {
+            Some(filter) => Self::Filtered(filter),
             None if all => Self::All,
             None => Self::Named(names),
         })
@@ -75,7 +86,7 @@ impl Selection {
     pub(crate) fn matches(&self, view: &PodView) -> bool {
         match self {
             Self::All => true,
-            Self::Labelled(selector) => selector.matches(&view.pod.meta.labels),
+            Self::Filtered(filter) => filter.matches(view),
             Self::Named(names) => names.contains(&view.pod.meta.name),
         }
     }
@@ -192,16 +203,17 @@ mod tests {
 
     #[test]
     fn names_selectors_and_all_exclude_each_other() {
-        let selector = Selector::parse("app=web").unwrap();
-        let read = |words: &[&str], all, selector| {
-            Selection::read(&words.iter().map(ToString::to_string).collect::<Vec<_>>(), all, selector)
+        let filter =
+            || Some(Filter { labels: Selector::parse("app=web").unwrap(), fields: Fields::default() });
+        let read = |words: &[&str], all, filter| {
+            Selection::read(&words.iter().map(ToString::to_string).collect::<Vec<_>>(), all, filter)
         };
         assert_eq!(read(&["pods"], true, None).unwrap(), Selection::All);
-        assert_eq!(read(&["pods"], true, Some(&selector)).unwrap(), Selection::Labelled(selector.clone()));
+        assert_eq!(read(&["pods"], true, filter()).unwrap(), Selection::Filtered(filter().unwrap()));
         assert_eq!(read(&["pod", "a"], false, None).unwrap(), Selection::Named(vec!["a".to_owned()]));
         assert_eq!(read(&["pod"], false, None).unwrap(), Selection::Named(Vec::new()));
         read(&["a"], true, None).unwrap_err();
-        read(&["pod", "a"], false, Some(&selector)).unwrap_err();
+        read(&["pod", "a"], false, filter()).unwrap_err();
     }
 
     #[test]

@@ -8,6 +8,14 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{ListFormat, OutputFormat, output_format};
 use crate::output;
 
+/// How images are printed; they have no columns to choose from.
+fn document_format(text: &str) -> Result<OutputFormat, String> {
+    match output_format(text) {
+        Ok(format) if !matches!(format, OutputFormat::Custom(_)) => Ok(format),
+        _ => Err("expected wide, json, yaml, name or jsonpath=TEMPLATE".to_owned()),
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ImageArgs {
     #[command(subcommand)]
@@ -160,7 +168,7 @@ pub(crate) struct ListArgs {
     #[arg(value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
     /// wide, json, yaml, name or jsonpath=TEMPLATE.
-    #[arg(short, long, value_parser = output_format, value_name = "FORMAT")]
+    #[arg(short, long, value_parser = document_format, value_name = "FORMAT")]
     pub(crate) output: Option<OutputFormat>,
     /// Show the digests of manifests.
     #[arg(long)]
@@ -182,7 +190,7 @@ pub(crate) struct InspectArgs {
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
     /// json, yaml or jsonpath=TEMPLATE.
-    #[arg(short, long, value_parser = output_format, default_value = "json", value_name = "FORMAT")]
+    #[arg(short, long, value_parser = document_format, default_value = "json", value_name = "FORMAT")]
     pub(crate) output: OutputFormat,
 }
 

@@ -63,7 +63,7 @@ fn wanted(
         let manifest = manifests::read(global, &args.files)?;
         return Ok(manifest.pods.into_iter().map(|p| (p.pod.meta.namespace, p.pod.meta.name)).collect());
     }
-    let selection = Selection::read(&args.what, args.all, args.selector.as_ref())?;
+    let selection = Selection::read(&args.what, args.all, args.filter.filter())?;
     let here = global.namespace().to_owned();
     if let Selection::Named(names) = selection {
         if names.is_empty() {

@@ -22,7 +22,7 @@ use crate::selection::Selection;
 pub(crate) fn run(global: &Global, args: &DescribeArgs) -> CommandResult {
     let engine = context::engine(global)?;
     context::revive(&engine);
-    let selection = Selection::read(&args.what, false, args.selector.as_ref())?;
+    let selection = Selection::read(&args.what, false, args.filter.filter())?;
     let (views, missing) = context::select(&engine, global, &selection, false)?;
     if views.is_empty() && missing.is_empty() {
         eprintln!("No resources found in {} namespace.", global.namespace());

@@ -9,7 +9,7 @@ use podrun_spec::{EventFields, WireEvent, to_yaml};
 use crate::cli::{EventsArgs, EventsFormat, Global};
 use crate::context;
 use crate::exit_code::Code;
-use crate::output::{age, harmless, now, since, table};
+use crate::output::{Columns, age, harmless, now, since};
 use crate::print::{self, print, println};
 use crate::report::{CommandError, CommandResult};
 use crate::selection::pod_names;
@@ -45,7 +45,8 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> CommandResult {
         return Ok(Code::Ok);
     }
     let header = !args.no_headers && (!args.watch || !events.is_empty());
-    print_events(args, &events, header);
+    let mut columns = Columns::default();
+    print_events(&mut columns, args, &events, header);
     if !args.watch {
         return Ok(Code::Ok);
     }
@@ -57,7 +58,8 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> CommandResult {
     while !print::is_shut() {
         match watches.next(Some(created.as_fd()), None) {
             Next::Change(index, Change::Event(event)) if args.shows(event.kind) => {
-                print_events(args, &[(watches.view(index), &event)], std::mem::take(&mut header));
+                let event = [(watches.view(index), &event)];
+                print_events(&mut columns, args, &event, std::mem::take(&mut header));
             }
             Next::Other => {
                 created.clear();
@@ -93,12 +95,12 @@ fn names(args: &EventsArgs) -> Result<Vec<String>, CommandError> {
     Ok(names)
 }
 
-fn print_events(args: &EventsArgs, events: &[PodEvent<'_>], header: bool) {
+fn print_events(columns: &mut Columns, args: &EventsArgs, events: &[PodEvent<'_>], header: bool) {
     let documents = || events.iter().map(|event| document(event).to_json());
     let list = || WireEvent::list(&events.iter().map(document).collect::<Vec<_>>());
     match args.output {
-        None => print!("{}", rows(args, events, header, now())),
-        Some(EventsFormat::Wide) => print!("{}", wide_rows(args, events, header, now())),
+        None => print!("{}", rows(columns, args, events, header, now())),
+        Some(EventsFormat::Wide) => print!("{}", wide_rows(columns, args, events, header, now())),
         Some(EventsFormat::Json) if args.watch => documents().for_each(|event| println!("{event:#}")),
         Some(EventsFormat::Json) => println!("{:#}", list()),
         Some(EventsFormat::Yaml) if args.watch => {
@@ -135,7 +137,13 @@ pub(crate) fn one_line(event: &EventRecord) -> String {
     harmless(event.message.trim()).replace('\n', "\\n")
 }
 
-fn rows(args: &EventsArgs, events: &[PodEvent<'_>], header: bool, now: Timestamp) -> String {
+fn rows(
+    columns: &mut Columns,
+    args: &EventsArgs,
+    events: &[PodEvent<'_>],
+    header: bool,
+    now: Timestamp,
+) -> String {
     let head = vec!["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"];
     let line = |(view, event): &PodEvent<'_>| {
         vec![
@@ -146,10 +154,16 @@ fn rows(args: &EventsArgs, events: &[PodEvent<'_>], header: bool, now: Timestamp
             one_line(event),
         ]
     };
-    listing(args, events, header, head, line)
+    listing(columns, args, events, header, head, line)
 }
 
-fn wide_rows(args: &EventsArgs, events: &[PodEvent<'_>], header: bool, now: Timestamp) -> String {
+fn wide_rows(
+    columns: &mut Columns,
+    args: &EventsArgs,
+    events: &[PodEvent<'_>],
+    header: bool,
+    now: Timestamp,
+) -> String {
     let head = vec![
         "LAST SEEN",
         "TYPE",
@@ -178,11 +192,12 @@ fn wide_rows(args: &EventsArgs, events: &[PodEvent<'_>], header: bool, now: Time
             name,
         ]
     };
-    listing(args, events, header, head, line)
+    listing(columns, args, events, header, head, line)
 }
 
 /// Returns a table with a line for each event, with the namespace in front where there are several.
 fn listing<'a>(
+    columns: &mut Columns,
     args: &EventsArgs,
     events: &[PodEvent<'a>],
     header: bool,
@@ -197,7 +212,7 @@ fn listing<'a>(
             .zip(events)
             .for_each(|(line, (view, _))| line.insert(0, view.pod.meta.namespace.clone()));
     }
-    table(header.then_some(head.as_slice()), &lines)
+    columns.format(header.then_some(head.as_slice()), &lines)
 }
 
 impl EventsArgs {

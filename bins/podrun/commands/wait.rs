@@ -120,14 +120,14 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> CommandResult {
 
 /// Returns the Pods that are waited for. One that is not there is gone, if that is what is waited for.
 fn wanted(global: &Global, args: &WaitArgs, engine: &Engine) -> Result<Vec<PodView>, CommandError> {
-    let selection = Selection::read(&args.what, args.all, args.selector.as_ref())?;
+    let selection = Selection::read(&args.what, args.all, args.filter.filter())?;
     let names = match &selection {
         Selection::Named(names) if names.is_empty() => {
             return Err(CommandError::new(Code::Usage, "no Pod is named")
                 .with_hint("podrun wait pod NAME, or -l SELECTOR, or --all"));
         }
         Selection::Named(names) => names,
-        Selection::All | Selection::Labelled(_) => {
+        Selection::All | Selection::Filtered(_) => {
             let (views, _) = context::select(engine, global, &selection, false)?;
             if views.is_empty() && args.wanted != Wanted::Delete {
                 return Err(CommandError::new(Code::NotFound, "no matching resources found"));
