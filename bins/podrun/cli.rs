@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use podrun_lifecycle::simulate::TimedFact;
 
-use crate::commands::wait::Wanted;
+use crate::commands::wait::{self, Wanted};
 use crate::output;
 
 mod image;
@@ -35,17 +35,20 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Where help lists the options of every command.
+const GLOBAL: &str = "Options of every command";
+
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
     /// One directory for all state, in place of /run/podrun and /var/lib/podrun.
-    #[arg(long, global = true, env = "PODRUN_ROOT", value_name = "DIR")]
+    #[arg(long, global = true, env = "PODRUN_ROOT", value_name = "DIR", help_heading = GLOBAL)]
     pub(crate) root: Option<PathBuf>,
     /// Namespace of the Pods. [default: default, and for a manifest what it says]
-    #[arg(short, long, global = true, value_name = "NAME")]
+    #[arg(short, long, global = true, value_name = "NAME", help_heading = GLOBAL)]
     pub(crate) namespace: Option<String>,
     /// Print errors as JSON.
-    #[arg(long = "error-format", global = true, value_enum, default_value_t = ErrorFormat::Text, value_name = "FORMAT")]
+    #[arg(long = "error-format", global = true, value_enum, default_value_t = ErrorFormat::Text, value_name = "FORMAT", help_heading = GLOBAL)]
     pub(crate) error_format: ErrorFormat,
 }
 
@@ -157,11 +160,11 @@ pub(crate) struct WaitArgs {
     /// `pod NAME...`, `pod/NAME` or just names.
     #[arg(value_name = "POD", required_unless_present_any = ["all", "selector"])]
     pub(crate) what: Vec<String>,
-    /// condition=TYPE[=STATUS], jsonpath=TEMPLATE[=VALUE] or delete.
+    /// condition=TYPE[=STATUS], jsonpath=TEMPLATE[=VALUE], create or delete.
     #[arg(long = "for", value_parser = Wanted::parse, value_name = "WHAT")]
     pub(crate) wanted: Wanted,
-    /// Stop waiting after this time: 30s, 5m.
-    #[arg(long, value_parser = output::duration, default_value = "30s", value_name = "DURATION")]
+    /// Stop waiting after this time: 30s, 5m. 0 looks once, a negative one waits for a week.
+    #[arg(long, value_parser = wait::timeout, allow_hyphen_values = true, default_value = "30s", value_name = "DURATION")]
     pub(crate) timeout: std::time::Duration,
     /// All Pods of the namespace.
     #[arg(long)]
@@ -234,9 +237,9 @@ pub(crate) struct DeleteArgs {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-    /// Seconds between the stop signal and the end; without it the Pod's own.
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) grace_period: Option<u64>,
+    /// Seconds between the stop signal and the end; without it, and with -1, the Pod's own.
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS")]
+    pub(crate) grace_period: Option<i64>,
     /// Do not wait for the containers to end in their own time: the same as a grace period of 0.
     #[arg(long)]
     pub(crate) force: bool,
@@ -375,9 +378,12 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {
-    /// json, or nothing for text.
+    /// json or yaml, or nothing for text.
     #[arg(short, long, value_enum, value_name = "FORMAT")]
-    pub(crate) output: Option<ListFormat>,
+    pub(crate) output: Option<PlanFormat>,
+    /// There is no server whose version could be told too.
+    #[arg(long, hide = true)]
+    client: bool,
 }
 
 #[derive(Debug, Args)]

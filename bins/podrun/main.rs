@@ -17,6 +17,7 @@ mod report;
 mod selection;
 mod selector;
 mod terminal;
+mod usage;
 mod watch;
 
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ use crate::report::CommandError;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return report::usage(&error),
+        Err(error) => return report::usage(error),
     };
     let global = cli.global;
     let result = match cli.command {

@@ -110,6 +110,9 @@ pub(crate) fn bytes(count: u64) -> String {
 /// Reads a duration of one or more numbers with units: `30s`, `1h30m`, `500ms`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("expected a duration such as 30s, 5m or 1h30m, got {text:?}");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
@@ -200,6 +203,7 @@ mod tests {
     fn durations_are_read_with_their_units() {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
         for wrong in ["", "5", "s", "5x", "-5s"] {
             duration(wrong).unwrap_err();
         }

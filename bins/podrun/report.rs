@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::exit_code::Code;
 use crate::print::eprintln;
-use crate::selection;
+use crate::{selection, usage};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -157,7 +157,8 @@ pub(crate) fn all(mut errors: Vec<CommandError>, json: bool) -> CommandResult {
 }
 
 /// Prints what clap says: help to standard output, a usage error to standard error.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+pub(crate) fn usage(mut error: clap::Error) -> ExitCode {
+    usage::advise(&mut error);
     // Nothing is left to do if the terminal is gone.
     let _ = error.print();
     if error.use_stderr() { Code::Usage.into() } else { Code::Ok.into() }

@@ -226,6 +226,9 @@ pub(crate) struct RemoveArgs {
 longest ago go first, until --disk-low is reached. 85 and 80 are a kubelet's defaults."
 )]
 pub(crate) struct PruneArgs {
+    /// Nothing is asked before.
+    #[arg(short, long, hide = true)]
+    force: bool,
     /// All images that no Pod uses, not just those without a name.
     #[arg(short, long, conflicts_with = "disk_high")]
     pub(crate) all: bool,

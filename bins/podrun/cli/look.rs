@@ -150,11 +150,14 @@ fn event_type(text: &str) -> Result<String, String> {
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     /// `NAME` or `NAME/CONTAINER`.
-    #[arg(value_name = "POD")]
-    pub(crate) pod: String,
+    #[arg(value_name = "POD", required_unless_present = "selector")]
+    pub(crate) pod: Option<String>,
     /// The container, if the Pod has several.
     #[arg(value_name = "CONTAINER", conflicts_with = "container")]
     pub(crate) container_arg: Option<String>,
+    /// The logs of all Pods with these labels, one after the other: `a=b,c!=d,e,!f`.
+    #[arg(short = 'l', long, value_parser = Selector::parse, value_name = "SELECTOR", conflicts_with = "pod")]
+    pub(crate) selector: Option<Selector>,
     /// The container, if the Pod has several.
     #[arg(short, long, value_name = "NAME")]
     pub(crate) container: Option<String>,
@@ -164,9 +167,9 @@ pub(crate) struct LogsArgs {
     /// The log of the previous run.
     #[arg(short, long)]
     pub(crate) previous: bool,
-    /// Only so many lines from the end; -1 is all.
-    #[arg(long, default_value_t = -1, allow_negative_numbers = true, value_name = "N")]
-    pub(crate) tail: i64,
+    /// Only so many lines from the end; -1 is all. [default: -1, with a selector 10]
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    pub(crate) tail: Option<i64>,
     /// Put the time before each line.
     #[arg(long)]
     pub(crate) timestamps: bool,

@@ -26,7 +26,8 @@ pub(crate) fn run(global: &Global, args: &DeleteArgs) -> CommandResult {
     let grace = match (args.grace_period, args.force, args.now) {
         (None, true, _) => Some(0),
         (None, _, true) => Some(1),
-        (grace, _, _) => grace,
+        // Less than nothing is kubectl's word for what the Pod says itself.
+        (grace, _, _) => grace.and_then(|seconds| u64::try_from(seconds).ok()),
     };
     let mut failed: Vec<CommandError> = Vec::new();
     let mut waiting = Vec::new();
