@@ -150,3 +150,27 @@ fn a_limit_that_cannot_be_enforced_is_refused_with_the_way_out() {
     assert!(run.stderr.contains("memory.max"), "it is said: {}", run.stderr);
     podrun.finish();
 }
+
+#[test]
+fn the_longest_names_are_served_and_longer_ones_refused() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    // What a kubelet could not keep logs of either.
+    let long = "a".repeat(253);
+    let path = podrun.write(&pod(&long, &[sh("app", "true")]));
+    for verb in ["run", "plan"] {
+        let errors = podrun.podrun(&[verb, &path]).fails(3);
+        assert!(errors.contains("namespace and name have 260 characters together"), "{errors}");
+        assert!(errors.contains("has room for 217"), "{errors}");
+    }
+    for name in [long.as_str(), "../../x"] {
+        podrun.podrun(&["get", "pod", name]).fails(4);
+        podrun.podrun(&["delete", "pod", name, "--force"]).fails(4);
+    }
+    let longest = "a".repeat(210);
+    podrun.start(&pod(&longest, &[sh("app", "echo hello from $(hostname)")]));
+    // A host name has room for less.
+    podrun.wait_log(&longest, "app", &format!("hello from {}", "a".repeat(63)));
+    podrun.delete(&longest);
+    podrun.finish();
+}

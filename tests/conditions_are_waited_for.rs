@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{Podrun, WAIT_FOR_TERM, pod, sh, with_spec};
+use common::{Podrun, WAIT_FOR_TERM, container, pod, sh, with_spec};
 use podrun_testkit::require;
 use serde_json::{Value, json};
 
@@ -121,5 +121,22 @@ spec:
     let yaml = podrun.podrun(&["get", "pod", "full", "-o", "yaml"]).ok();
     podrun_spec::decode_strict("full.yaml", &yaml).expect("a v1 Pod");
     assert!(yaml.contains("readinessProbe:") && yaml.contains("lastProbeTime: null"), "{yaml}");
+    podrun.finish();
+}
+
+#[test]
+fn a_pod_is_waited_for_that_is_not_there_yet() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    let errors = podrun.podrun(&["wait", "pod/web", "--for=create", "--timeout=0"]).fails(124);
+    assert_eq!(errors, "error: timed out waiting for the condition on pods/web\n");
+    let mut wait = podrun.spawn(&["wait", "pod/web", "pod/db", "--for=create", "--timeout=-1s"]);
+    podrun.start(&pod("web", &[container("app", &["sleep", "1000"])]));
+    assert_eq!(wait.line().as_deref(), Some("pod/web condition met"));
+    podrun.start(&pod("db", &[container("app", &["sleep", "1000"])]));
+    assert_eq!(wait.finish().ok(), "pod/db condition met\n");
+    podrun.podrun(&["wait", "--all", "--for=create"]).fails(2);
+    // -1 is the Pod's own time.
+    podrun.podrun(&["delete", "pods", "--all", "--grace-period=-1"]).ok();
     podrun.finish();
 }

@@ -120,3 +120,42 @@ fn the_previous_run_can_be_read() {
     assert!(error.contains("previous terminated container \"c\" in pod \"once\" not found"), "{error}");
     podrun.finish();
 }
+
+#[test]
+fn a_container_that_waits_hides_no_log() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    let pod = with_spec(
+        pod("web", &[sh("app", "true")]),
+        json!({
+            "restartPolicy": "Always",
+            "initContainers": [sh("init", "echo no luck; exit 1")],
+        }),
+    );
+    podrun.start(&pod);
+    podrun.wait_event("web", "Back-off");
+    let logs = podrun.podrun(&["logs", "web", "--all-containers", "--prefix"]);
+    assert_eq!((logs.code, logs.stdout.as_str()), (1, "[pod/web/init] no luck\n"), "{}", logs.stderr);
+    assert!(logs.stderr.contains("container \"app\" in pod \"web\" is waiting to start"), "{}", logs.stderr);
+    podrun.finish();
+}
+
+#[test]
+fn pods_with_a_label_have_their_last_lines_shown() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    for name in ["a", "b"] {
+        let mut pod = pod(name, &[sh("app", "seq 20")]);
+        pod["metadata"]["labels"] = json!({ "app": "web" });
+        podrun.start(&pod);
+        podrun.wait_exit(name, "app");
+    }
+    let logs = |options: &[&str]| podrun.podrun(&[&["logs", "-l", "app=web"], options].concat()).ok();
+    let last_ten: Vec<String> = (11..=20).chain(11..=20).map(|n| n.to_string()).collect();
+    assert_eq!(logs(&[]).lines().collect::<Vec<_>>(), last_ten);
+    assert_eq!(logs(&["--tail=1", "--prefix"]), "[pod/a/app] 20\n[pod/b/app] 20\n");
+    assert_eq!(logs(&["--tail=-1"]).lines().count(), 40);
+    podrun.podrun(&["logs", "-l", "app=web", "-f"]).fails(2);
+    assert_eq!(podrun.podrun(&["logs", "-l", "app=db"]).ok(), "");
+    podrun.finish();
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use podrun_lifecycle::simulate::TimedFact;
 
-use crate::commands::wait::Wanted;
+use crate::commands::wait::{self, Wanted};
 use crate::output;
 
 mod image;
@@ -35,21 +35,28 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Where help lists the options of every command.
+const GLOBAL: &str = "Options of every command";
+
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
     /// One directory for all state, in place of /run/podrun and /var/lib/podrun.
-    #[arg(long, global = true, env = "PODRUN_ROOT", value_name = "DIR")]
+    #[arg(long, global = true, env = "PODRUN_ROOT", value_name = "DIR", help_heading = GLOBAL)]
     pub(crate) root: Option<PathBuf>,
-    /// Namespace of the Pods.
-    #[arg(short, long, global = true, default_value = "default", value_name = "NAME")]
-    pub(crate) namespace: String,
+    /// Namespace of the Pods. [default: default, and for a manifest what it says]
+    #[arg(short, long, global = true, value_name = "NAME", help_heading = GLOBAL)]
+    pub(crate) namespace: Option<String>,
     /// Print errors as JSON.
-    #[arg(long = "error-format", global = true, value_enum, default_value_t = ErrorFormat::Text, value_name = "FORMAT")]
+    #[arg(long = "error-format", global = true, value_enum, default_value_t = ErrorFormat::Text, value_name = "FORMAT", help_heading = GLOBAL)]
     pub(crate) error_format: ErrorFormat,
 }
 
 impl Global {
+    pub(crate) fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
     pub(crate) fn json_errors(&self) -> bool {
         self.error_format == ErrorFormat::Json
     }
@@ -62,6 +69,23 @@ pub(crate) enum ErrorFormat {
     Text,
     /// One JSON object.
     Json,
+}
+
+/// The manifests of a command.
+#[derive(Debug, Args)]
+pub(crate) struct ManifestArgs {
+    /// The manifests: YAML or JSON, one or many documents; a directory for all in it; - is standard input.
+    #[arg(value_name = "FILE", required_unless_present = "filenames")]
+    files: Vec<String>,
+    /// The same, in kubectl's way.
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    filenames: Vec<String>,
+}
+
+impl ManifestArgs {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.files.iter().chain(&self.filenames)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -112,9 +136,8 @@ pub(crate) enum Command {
 130 after Ctrl-C; 3 for a manifest that is refused; 125 where podrun or the host failed."
 )]
 pub(crate) struct RunArgs {
-    /// The manifest: YAML or JSON, one or many documents; - is standard input.
-    #[arg(value_name = "FILE")]
-    pub(crate) file: String,
+    #[command(flatten)]
+    pub(crate) manifests: ManifestArgs,
     /// Leave the Pod running in the background.
     #[arg(short, long)]
     pub(crate) detach: bool,
@@ -135,17 +158,19 @@ pub(crate) struct RunArgs {
   podrun wait pod/web --for=delete")]
 pub(crate) struct WaitArgs {
     /// `pod NAME...`, `pod/NAME` or just names.
-    #[arg(value_name = "POD", required_unless_present = "all")]
+    #[arg(value_name = "POD", required_unless_present_any = ["all", "selector"])]
     pub(crate) what: Vec<String>,
-    /// condition=TYPE[=STATUS], jsonpath=TEMPLATE[=VALUE] or delete.
+    /// condition=TYPE[=STATUS], jsonpath=TEMPLATE[=VALUE], create or delete.
     #[arg(long = "for", value_parser = Wanted::parse, value_name = "WHAT")]
     pub(crate) wanted: Wanted,
-    /// Stop waiting after this time: 30s, 5m.
-    #[arg(long, value_parser = output::duration, default_value = "30s", value_name = "DURATION")]
+    /// Stop waiting after this time: 30s, 5m. 0 looks once, a negative one waits for a week.
+    #[arg(long, value_parser = wait::timeout, allow_hyphen_values = true, default_value = "30s", value_name = "DURATION")]
     pub(crate) timeout: std::time::Duration,
     /// All Pods of the namespace.
-    #[arg(long, conflicts_with = "what")]
+    #[arg(long)]
     pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 #[derive(Debug, Args)]
@@ -202,17 +227,19 @@ pub(crate) struct ExecArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     /// `pod NAME...`, `pod/NAME` or just names.
-    #[arg(value_name = "pod NAME", required_unless_present_any = ["file", "all"])]
+    #[arg(value_name = "pod NAME", required_unless_present_any = ["files", "all", "selector"])]
     pub(crate) what: Vec<String>,
-    /// The Pods of a manifest; - is standard input.
-    #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "what")]
-    pub(crate) file: Option<String>,
+    /// The Pods of a manifest, or of all manifests in a directory; - is standard input.
+    #[arg(short, long = "filename", value_name = "FILE", conflicts_with_all = ["what", "all", "selector"])]
+    pub(crate) files: Vec<String>,
     /// All Pods of the namespace.
-    #[arg(long, conflicts_with_all = ["what", "file"])]
+    #[arg(long)]
     pub(crate) all: bool,
-    /// Seconds between the stop signal and the end; without it the Pod's own.
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) grace_period: Option<u64>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Seconds between the stop signal and the end; without it, and with -1, the Pod's own.
+    #[arg(long, allow_negative_numbers = true, value_name = "SECONDS")]
+    pub(crate) grace_period: Option<i64>,
     /// Do not wait for the containers to end in their own time: the same as a grace period of 0.
     #[arg(long)]
     pub(crate) force: bool,
@@ -232,9 +259,8 @@ pub(crate) struct DeleteArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
-    /// The manifest; - is standard input.
-    #[arg(value_name = "FILE")]
-    pub(crate) file: String,
+    #[command(flatten)]
+    pub(crate) manifests: ManifestArgs,
     /// yaml or json.
     #[arg(short, long, value_enum, default_value_t = PlanFormat::Yaml, value_name = "FORMAT")]
     pub(crate) output: PlanFormat,
@@ -255,9 +281,8 @@ Example:
   podrun simulate web.yaml --at 30s:exit:server=137 --at 2m:delete"
 )]
 pub(crate) struct SimulateArgs {
-    /// The manifest; - is standard input.
-    #[arg(value_name = "FILE")]
-    pub(crate) file: String,
+    #[command(flatten)]
+    pub(crate) manifests: ManifestArgs,
     /// What happens, and when; may be given several times.
     #[arg(long, num_args = 1.., value_name = "TIME:FACT")]
     pub(crate) at: Vec<TimedFact>,
@@ -353,9 +378,12 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {
-    /// json, or nothing for text.
+    /// json or yaml, or nothing for text.
     #[arg(short, long, value_enum, value_name = "FORMAT")]
-    pub(crate) output: Option<ListFormat>,
+    pub(crate) output: Option<PlanFormat>,
+    /// There is no server whose version could be told too.
+    #[arg(long, hide = true)]
+    client: bool,
 }
 
 #[derive(Debug, Args)]

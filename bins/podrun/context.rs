@@ -1,15 +1,14 @@
 //! What every command starts from: the engine, the manifest, the way Pods are run here.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use podrun_engine::{Engine, NetworkOptions, Paths, PidsLimit, PodOptions, PodView};
 use podrun_plan::facts::{PodNetwork, UnenforcedLimits};
-use podrun_spec::Manifest;
 
 use crate::cli::{Global, NodeArgs, PodNetworkArg, Unenforced};
 use crate::exit_code::Code;
 use crate::report::{self, CommandError};
+use crate::selection::Selection;
 
 /// Name of the init program, which is installed beside this one.
 const INIT: &str = "podrun-init";
@@ -61,29 +60,33 @@ pub(crate) fn pods(engine: &Engine) -> Result<Vec<PodView>, CommandError> {
     Ok(pods.views)
 }
 
-/// Reads a manifest; `-` is standard input.
-pub(crate) fn manifest(file: &str) -> Result<Manifest, CommandError> {
-    let (name, text) = if file == "-" {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .map_err(|error| CommandError::io("read", Path::new("standard input"), &error))?;
-        ("<stdin>", text)
-    } else {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| CommandError::io("read", Path::new(file), &error))?;
-        (file, text)
+/// Returns the Pods that are meant, and what is wrong with those that are named in vain; nothing said means all.
+pub(crate) fn select(
+    engine: &Engine,
+    global: &Global,
+    selection: &Selection,
+    all_namespaces: bool,
+) -> Result<(Vec<PodView>, Vec<CommandError>), CommandError> {
+    let names = match selection {
+        Selection::Named(names) => names.as_slice(),
+        Selection::All | Selection::Filtered(_) => &[],
     };
-    Ok(podrun_spec::parse(name, &text)?)
-}
-
-/// Returns a manifest that has at least one Pod.
-pub(crate) fn manifest_with_pods(file: &str) -> Result<Manifest, CommandError> {
-    let manifest = manifest(file)?;
-    if manifest.pods.is_empty() {
-        return Err(CommandError::new(Code::Invalid, format!("{file}: the manifest has no Pod")));
+    if names.is_empty() {
+        let is_meant = |view: &PodView| matches!(selection, Selection::Named(_)) || selection.matches(view);
+        let mut views = pods(engine)?;
+        views.retain(|view| {
+            (all_namespaces || view.pod.meta.namespace == global.namespace()) && is_meant(view)
+        });
+        return Ok((views, Vec::new()));
     }
-    Ok(manifest)
+    let (mut views, mut missing) = (Vec::new(), Vec::new());
+    for name in names {
+        match engine.pod(global.namespace(), name) {
+            Ok(view) => views.push(view),
+            Err(error) => missing.push(error.into()),
+        }
+    }
+    Ok((views, missing))
 }
 
 /// Returns how Pods are run here.
@@ -133,30 +136,6 @@ fn network_options(node: &NodeArgs) -> NetworkOptions {
     }
 }
 
-/// Returns the names of `pod NAME`, `pods NAME...`, `pod/NAME`, `NAME`.
-pub(crate) fn pod_names(what: &[String]) -> Vec<String> {
-    const KINDS: [&str; 3] = ["pod", "pods", "po"];
-    let rest = match what.first() {
-        Some(first) if KINDS.contains(&first.as_str()) => &what[1..],
-        _ => what,
-    };
-    rest.iter()
-        .map(|name| match name.split_once('/') {
-            Some((kind, name)) if KINDS.contains(&kind) => name.to_owned(),
-            _ => name.clone(),
-        })
-        .collect()
-}
-
-/// Returns Pod and container of `NAME`, `NAME/CONTAINER`, `pod/NAME`.
-pub(crate) fn pod_and_container(text: &str) -> (&str, Option<&str>) {
-    let name = text.strip_prefix("pod/").or_else(|| text.strip_prefix("pods/")).unwrap_or(text);
-    match name.split_once('/') {
-        Some((name, container)) => (name, Some(container)),
-        None => (name, None),
-    }
-}
-
 /// Returns the container that is meant: the one that is asked for, or the default one, as kubectl finds it.
 pub(crate) fn container(view: &PodView, asked: Option<&str>, quiet: bool) -> Result<String, CommandError> {
     let (spec, pod) = (&view.pod.spec, &view.pod.meta.name);
@@ -176,27 +155,7 @@ pub(crate) fn container(view: &PodView, asked: Option<&str>, quiet: bool) -> Res
     let first = annotated.unwrap_or(&spec.containers[0].name).clone();
     if annotated.is_none() && spec.containers.len() > 1 && !quiet {
         let names: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
-        anstream::eprintln!("Defaulted container \"{first}\" out of: {}", names.join(", "));
+        crate::print::eprintln!("Defaulted container \"{first}\" out of: {}", names.join(", "));
     }
     Ok(first)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pods_are_named_in_every_way_that_kubectl_knows() {
-        let cases: [(&[&str], &[&str]); 5] = [
-            (&["pods"], &[]),
-            (&["pod", "a", "b"], &["a", "b"]),
-            (&["pod/a"], &["a"]),
-            (&["a"], &["a"]),
-            (&["po", "pods"], &["pods"]),
-        ];
-        for (what, names) in cases {
-            let what: Vec<String> = what.iter().map(ToString::to_string).collect();
-            assert_eq!(pod_names(&what), names, "{what:?}");
-        }
-    }
 }

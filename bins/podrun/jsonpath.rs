@@ -13,6 +13,14 @@ pub(crate) fn render(template: &str, document: &Value) -> Result<String, String>
     Ok(output)
 }
 
+/// Returns the texts of all that one path leads to: `.metadata.labels.app`.
+///
+/// # Errors
+/// A text that says what is wrong with the path.
+pub(crate) fn find(path: &str, document: &Value) -> Result<Vec<String>, String> {
+    Ok(select(&steps(path)?, document).into_iter().map(text).collect())
+}
+
 #[derive(Debug)]
 enum Node {
     Text(String),

@@ -7,11 +7,17 @@ mod cli;
 mod commands;
 mod context;
 mod exit_code;
+mod fields;
 mod follow;
 mod jsonpath;
+mod manifests;
 mod output;
+mod print;
 mod report;
+mod selection;
+mod selector;
 mod terminal;
+mod usage;
 mod watch;
 
 use std::process::ExitCode;
@@ -19,11 +25,13 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
+use crate::exit_code::Code;
+use crate::report::CommandError;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return report::usage(&error),
+        Err(error) => return report::usage(error),
     };
     let global = cli.global;
     let result = match cli.command {
@@ -33,7 +41,7 @@ fn main() -> ExitCode {
         Command::Events(args) => commands::events::run(&global, &args),
         Command::Wait(args) => commands::wait::run(&global, &args),
         Command::Replay(args) => commands::replay::run(&global, &args),
-        Command::Simulate(args) => commands::simulate::run(&args),
+        Command::Simulate(args) => commands::simulate::run(&global, &args),
         Command::Condition(args) => commands::condition::run(&global, &args),
         Command::Logs(args) => commands::logs::run(&global, &args),
         Command::Exec(args) => commands::exec::run(&global, &args),
@@ -47,8 +55,16 @@ fn main() -> ExitCode {
         Command::Version(args) => Ok(commands::version::run(&args)),
         Command::Completion(args) => Ok(commands::completion::run(&args)),
     };
-    match result {
-        Ok(code) => code.into(),
-        Err(error) => report::error(&error, global.json_errors()),
+    match (result, print::failure()) {
+        (Ok(Code::Ok | Code::Container(0)), Some(error)) => {
+            report::error(&unprinted(error), global.json_errors())
+        }
+        (Ok(code), _) => code.into(),
+        (Err(error), _) => report::error(&error, global.json_errors()),
     }
+}
+
+/// All was done but for telling it.
+fn unprinted(error: &std::io::Error) -> CommandError {
+    CommandError::new(Code::Engine, format!("write standard output: {error}"))
 }

@@ -7,26 +7,40 @@ use podrun_spec::time::Timestamp;
 
 /// Formats rows under a header in columns three spaces apart. The last column is not padded.
 pub(crate) fn table(header: Option<&[&str]>, rows: &[Vec<String>]) -> String {
-    let header: Option<Vec<String>> = header.map(|h| h.iter().map(ToString::to_string).collect());
-    let lines: Vec<&Vec<String>> = header.iter().chain(rows).collect();
-    let columns = lines.iter().map(|line| line.len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max())
-        .map(Option::unwrap_or_default)
-        .collect();
-    let mut text = String::new();
-    for line in lines {
-        for (column, cell) in line.iter().enumerate() {
-            if column + 1 == line.len() {
-                text.push_str(cell);
-            } else {
-                // Writing to a string cannot fail.
-                let _ = write!(text, "{cell:<width$}   ", width = widths[column]);
+    Columns::default().format(header, rows)
+}
+
+/// The columns of a table that is printed piece by piece: they never get narrower, so that what comes later lines up.
+#[derive(Debug, Default)]
+pub(crate) struct Columns {
+    widths: Vec<usize>,
+}
+
+impl Columns {
+    /// Formats a piece, as [`table`] does.
+    pub(crate) fn format(&mut self, header: Option<&[&str]>, rows: &[Vec<String>]) -> String {
+        let header: Option<Vec<String>> = header.map(|h| h.iter().map(ToString::to_string).collect());
+        let lines: Vec<&Vec<String>> = header.iter().chain(rows).collect();
+        for line in &lines {
+            self.widths.resize(self.widths.len().max(line.len()), 0);
+            for (width, cell) in self.widths.iter_mut().zip(*line) {
+                *width = (*width).max(cell.chars().count());
             }
         }
-        text.push('\n');
+        let mut text = String::new();
+        for line in lines {
+            for (column, cell) in line.iter().enumerate() {
+                if column + 1 == line.len() {
+                    text.push_str(cell);
+                } else {
+                    // Writing to a string cannot fail.
+                    let _ = write!(text, "{cell:<width$}   ", width = self.widths[column]);
+                }
+            }
+            text.push('\n');
+        }
+        text
     }
-    text
 }
 
 /// Returns a text with its control characters written out, `^[` for Escape: what a container has said must not steer the
@@ -96,6 +110,9 @@ pub(crate) fn bytes(count: u64) -> String {
 /// Reads a duration of one or more numbers with units: `30s`, `1h30m`, `500ms`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("expected a duration such as 30s, 5m or 1h30m, got {text:?}");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
@@ -186,6 +203,7 @@ mod tests {
     fn durations_are_read_with_their_units() {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
         for wrong in ["", "5", "s", "5x", "-5s"] {
             duration(wrong).unwrap_err();
         }
@@ -195,6 +213,9 @@ mod tests {
     fn columns_line_up() {
         let rows = vec![vec!["a".to_owned(), "long".to_owned()], vec!["bbbbb".to_owned(), "x".to_owned()]];
         assert_eq!(table(Some(&["NAME", "Y"]), &rows), "NAME    Y\na       long\nbbbbb   x\n");
+        let mut columns = Columns::default();
+        columns.format(None, &rows);
+        assert_eq!(columns.format(None, &rows[..1]), "a       long\n");
     }
 
     #[test]

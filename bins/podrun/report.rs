@@ -4,12 +4,13 @@ use std::error::Error as StdError;
 use std::io;
 use std::process::ExitCode;
 
-use anstream::eprintln;
 pub(crate) use podrun_engine::chain;
 use podrun_spec::{Fault, Faults};
 use serde_json::json;
 
 use crate::exit_code::Code;
+use crate::print::eprintln;
+use crate::{selection, usage};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -79,9 +80,12 @@ impl CommandError {
         };
         match self {
             Self::Manifest(_) => None,
-            Self::Engine(Error::AlreadyExists { name, .. }) => {
-                Some(format!("podrun delete pod {name} removes it"))
-            }
+            Self::Engine(Error::AlreadyExists { namespace, name }) => Some(if namespace == "default" {
+                format!("podrun delete pod {name} removes it")
+            } else {
+                format!("podrun delete pod {name} -n {namespace} removes it")
+            }),
+            Self::Engine(Error::NotFound { name, .. }) => selection::hint_for(name),
             Self::Engine(error) if denied(error) && !nix::unistd::geteuid().is_root() => {
                 Some("podrun needs root for this; --root DIR moves its state".to_owned())
             }
@@ -143,8 +147,18 @@ pub(crate) fn error(error: &CommandError, json: bool) -> ExitCode {
     error.code().into()
 }
 
+/// Prints all errors but the last, which is returned for the caller to report; none is a success.
+pub(crate) fn all(mut errors: Vec<CommandError>, json: bool) -> CommandResult {
+    let Some(last) = errors.pop() else { return Ok(Code::Ok) };
+    for earlier in &errors {
+        let _ = error(earlier, json);
+    }
+    Err(last)
+}
+
 /// Prints what clap says: help to standard output, a usage error to standard error.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+pub(crate) fn usage(mut error: clap::Error) -> ExitCode {
+    usage::advise(&mut error);
     // Nothing is left to do if the terminal is gone.
     let _ = error.print();
     if error.use_stderr() { Code::Usage.into() } else { Code::Ok.into() }

@@ -9,6 +9,14 @@ use podrun_image::limits::MAX_PARALLEL;
 use super::{ListFormat, OutputFormat, output_format};
 use crate::output;
 
+/// How images are printed; they have no columns to choose from.
+fn document_format(text: &str) -> Result<OutputFormat, String> {
+    match output_format(text) {
+        Ok(format) if !matches!(format, OutputFormat::Custom(_)) => Ok(format),
+        _ => Err("expected wide, json, yaml, name or jsonpath=TEMPLATE".to_owned()),
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ImageArgs {
     #[command(subcommand)]
@@ -161,7 +169,7 @@ pub(crate) struct ListArgs {
     #[arg(value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
     /// wide, json, yaml, name or jsonpath=TEMPLATE.
-    #[arg(short, long, value_parser = output_format, value_name = "FORMAT")]
+    #[arg(short, long, value_parser = document_format, value_name = "FORMAT")]
     pub(crate) output: Option<OutputFormat>,
     /// Show the digests of manifests.
     #[arg(long)]
@@ -183,7 +191,7 @@ pub(crate) struct InspectArgs {
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
     /// json, yaml or jsonpath=TEMPLATE.
-    #[arg(short, long, value_parser = output_format, default_value = "json", value_name = "FORMAT")]
+    #[arg(short, long, value_parser = document_format, default_value = "json", value_name = "FORMAT")]
     pub(crate) output: OutputFormat,
 }
 
@@ -219,6 +227,9 @@ pub(crate) struct RemoveArgs {
 longest ago go first, until --disk-low is reached. 85 and 80 are a kubelet's defaults."
 )]
 pub(crate) struct PruneArgs {
+    /// Nothing is asked before.
+    #[arg(short, long, hide = true)]
+    force: bool,
     /// All images that no Pod uses, not just those without a name.
     #[arg(short, long, conflicts_with = "disk_high")]
     pub(crate) all: bool,

@@ -2,9 +2,13 @@
 
 use clap::{Args, ValueEnum};
 
+use crate::commands::get::CustomColumns;
+use crate::fields::Fields;
 use crate::output;
+use crate::selection::Filter;
+use crate::selector::Selector;
 
-/// How objects are printed: `wide`, `json`, `yaml`, `name`, `jsonpath=TEMPLATE`.
+/// How objects are printed: `wide`, `json`, `yaml`, `name`, `jsonpath=TEMPLATE`, `custom-columns=HEADER:PATH,...`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OutputFormat {
     Wide,
@@ -12,6 +16,14 @@ pub(crate) enum OutputFormat {
     Yaml,
     Name,
     JsonPath(String),
+    Custom(CustomColumns),
+}
+
+impl OutputFormat {
+    /// Returns whether it is a table, for people.
+    pub(crate) fn is_table(&self) -> bool {
+        matches!(self, Self::Wide | Self::Custom(_))
+    }
 }
 
 pub(crate) fn output_format(text: &str) -> Result<OutputFormat, String> {
@@ -20,10 +32,33 @@ pub(crate) fn output_format(text: &str) -> Result<OutputFormat, String> {
         "json" => Ok(OutputFormat::Json),
         "yaml" => Ok(OutputFormat::Yaml),
         "name" => Ok(OutputFormat::Name),
-        other => match other.strip_prefix("jsonpath=") {
-            Some(template) => Ok(OutputFormat::JsonPath(template.to_owned())),
-            None => Err("expected wide, json, yaml, name or jsonpath=TEMPLATE".to_owned()),
+        other => match other.split_once('=') {
+            Some(("jsonpath", template)) => Ok(OutputFormat::JsonPath(template.to_owned())),
+            Some(("custom-columns", columns)) => CustomColumns::parse(columns).map(OutputFormat::Custom),
+            _ => Err("expected wide, json, yaml, name, jsonpath=TEMPLATE or custom-columns=HEADER:PATH,..."
+                .to_owned()),
         },
+    }
+}
+
+/// Which Pods are meant where none is named.
+#[derive(Debug, Args)]
+pub(crate) struct FilterArgs {
+    /// Only Pods with these labels: `a=b,c!=d,e,!f`.
+    #[arg(short = 'l', long, value_parser = Selector::parse, value_name = "SELECTOR")]
+    selector: Option<Selector>,
+    /// Only Pods with these values: `status.phase=Running`, `metadata.name!=web`.
+    #[arg(long, value_parser = Fields::parse, value_name = "SELECTOR")]
+    field_selector: Option<Fields>,
+}
+
+impl FilterArgs {
+    /// Returns what was asked for, if anything.
+    pub(crate) fn filter(&self) -> Option<Filter> {
+        (self.selector.is_some() || self.field_selector.is_some()).then(|| Filter {
+            labels: self.selector.clone().unwrap_or_default(),
+            fields: self.field_selector.clone().unwrap_or_default(),
+        })
     }
 }
 
@@ -32,21 +67,32 @@ pub(crate) struct GetArgs {
     /// `pods`, then names; without names all Pods of the namespace. `pod/NAME` works too.
     #[arg(value_name = "pods [NAME]...")]
     pub(crate) what: Vec<String>,
-    /// wide, json, yaml, name or jsonpath=TEMPLATE.
+    /// wide, json, yaml, name, jsonpath=TEMPLATE or custom-columns=HEADER:PATH,...
     #[arg(short, long, value_parser = output_format, value_name = "FORMAT")]
     pub(crate) output: Option<OutputFormat>,
-    /// Go on printing changes until interrupted.
+    /// Go on printing changes until interrupted, of named Pods until all have ended.
     #[arg(short, long)]
     pub(crate) watch: bool,
-    /// Only Pods with these labels: `a=b,c!=d,e,!f`.
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    pub(crate) selector: Option<String>,
+    /// The same without what is there at first.
+    #[arg(long)]
+    pub(crate) watch_only: bool,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
     /// Pods of all namespaces.
     #[arg(short = 'A', long)]
     pub(crate) all_namespaces: bool,
     /// Print no header.
     #[arg(long)]
     pub(crate) no_headers: bool,
+    /// Print all labels in a last column.
+    #[arg(long)]
+    pub(crate) show_labels: bool,
+    /// Print these labels in columns of their own.
+    #[arg(short = 'L', long, value_delimiter = ',', value_name = "KEYS")]
+    pub(crate) label_columns: Vec<String>,
+    /// Sort by what a path leads to: `.status.startTime`.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) sort_by: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -54,6 +100,8 @@ pub(crate) struct DescribeArgs {
     /// `pod NAME`, `pod/NAME` or just names; none describes all Pods of the namespace.
     #[arg(value_name = "pod NAME")]
     pub(crate) what: Vec<String>,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
 }
 
 #[derive(Debug, Args)]
@@ -102,11 +150,14 @@ fn event_type(text: &str) -> Result<String, String> {
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     /// `NAME` or `NAME/CONTAINER`.
-    #[arg(value_name = "POD")]
-    pub(crate) pod: String,
+    #[arg(value_name = "POD", required_unless_present = "selector")]
+    pub(crate) pod: Option<String>,
     /// The container, if the Pod has several.
     #[arg(value_name = "CONTAINER", conflicts_with = "container")]
     pub(crate) container_arg: Option<String>,
+    /// The logs of all Pods with these labels, one after the other: `a=b,c!=d,e,!f`.
+    #[arg(short = 'l', long, value_parser = Selector::parse, value_name = "SELECTOR", conflicts_with = "pod")]
+    pub(crate) selector: Option<Selector>,
     /// The container, if the Pod has several.
     #[arg(short, long, value_name = "NAME")]
     pub(crate) container: Option<String>,
@@ -116,9 +167,9 @@ pub(crate) struct LogsArgs {
     /// The log of the previous run.
     #[arg(short, long)]
     pub(crate) previous: bool,
-    /// Only so many lines from the end; -1 is all.
-    #[arg(long, default_value_t = -1, allow_negative_numbers = true, value_name = "N")]
-    pub(crate) tail: i64,
+    /// Only so many lines from the end; -1 is all. [default: -1, with a selector 10]
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    pub(crate) tail: Option<i64>,
     /// Put the time before each line.
     #[arg(long)]
     pub(crate) timestamps: bool,

@@ -2,23 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use anstream::println;
-
 use crate::cli::{AnnotateArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
+use crate::print::println;
 use crate::report::{CommandError, CommandResult};
+use crate::selection::pod_names;
 
 /// Keys with their new values; none removes one.
 type Changes = BTreeMap<String, Option<String>>;
 
 pub(crate) fn run(global: &Global, args: &AnnotateArgs) -> CommandResult {
-    let words = context::pod_names(&args.what);
+    let words = pod_names(&args.what)?;
     let (name, words) = words.split_first().ok_or_else(|| usage("no Pod is named"))?;
     let changes = parse(words).map_err(|message| usage(&message))?;
     let engine = context::engine(global)?;
     context::revive(&engine);
-    let view = engine.pod(&global.namespace, name)?;
+    let view = engine.pod(global.namespace(), name)?;
     if !args.overwrite {
         let own = &view.pod.meta.annotations;
         let differs = |(key, value): &(&String, &Option<String>)| {

@@ -6,6 +6,8 @@ use crate::cli::{Cli, CompletionArgs};
 use crate::exit_code::Code;
 
 pub(crate) fn run(args: &CompletionArgs) -> Code {
-    clap_complete::generate(args.shell, &mut Cli::command(), "podrun", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "podrun", &mut script);
+    crate::print::bytes(&script);
     Code::Ok
 }

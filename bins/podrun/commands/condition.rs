@@ -1,14 +1,14 @@
 //! `podrun condition`: sets a condition that is not podrun's own, such as a readiness gate's.
 
-use anstream::println;
-
 use crate::cli::{ConditionArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
+use crate::print::println;
 use crate::report::{CommandError, CommandResult};
+use crate::selection::pod_names;
 
 pub(crate) fn run(global: &Global, args: &ConditionArgs) -> CommandResult {
-    let names = context::pod_names(std::slice::from_ref(&args.pod));
+    let names = pod_names(std::slice::from_ref(&args.pod))?;
     let name = names.first().map_or("", String::as_str);
     let (kind, status) = &args.condition;
     if let Some(why) = podrun_spec::label_faults(kind, "").into_iter().next() {
@@ -16,7 +16,7 @@ pub(crate) fn run(global: &Global, args: &ConditionArgs) -> CommandResult {
     }
     let engine = context::engine(global)?;
     context::revive(&engine);
-    let view = engine.pod(&global.namespace, name)?;
+    let view = engine.pod(global.namespace(), name)?;
     if !view.supervised {
         let phase = view.published.status.phase.as_str();
         return Err(CommandError::new(Code::Conflict, format!("pod \"{name}\" has ended ({phase})")));

@@ -3,14 +3,15 @@
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use anstream::println;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use podrun_engine::{Client, Engine, Error, Message, PodView};
 
 use crate::cli::{DeleteArgs, Global};
-use crate::context;
 use crate::exit_code::Code;
+use crate::print::{eprintln, println};
 use crate::report::{self, CommandError, CommandResult};
+use crate::selection::Selection;
+use crate::{context, manifests};
 
 /// How long others may keep a Pod busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,9 +26,10 @@ pub(crate) fn run(global: &Global, args: &DeleteArgs) -> CommandResult {
     let grace = match (args.grace_period, args.force, args.now) {
         (None, true, _) => Some(0),
         (None, _, true) => Some(1),
-        (grace, _, _) => grace,
+        // Less than nothing is kubectl's word for what the Pod says itself.
+        (grace, _, _) => grace.and_then(|seconds| u64::try_from(seconds).ok()),
     };
-    let mut failed: Option<CommandError> = None;
+    let mut failed: Vec<CommandError> = Vec::new();
     let mut waiting = Vec::new();
     // All are told before the first is waited for: they end side by side.
     engine.sweep()?;
@@ -37,7 +39,7 @@ pub(crate) fn run(global: &Global, args: &DeleteArgs) -> CommandResult {
         match begin(&engine, &wish) {
             Ok(begun) => waiting.push((wish, begun)),
             Err(Error::NotFound { .. }) if args.ignore_not_found => {}
-            Err(error) => report_and_go_on(error.into(), &mut failed, global),
+            Err(error) => failed.push(error.into()),
         }
     }
     for (wish, begun) in waiting {
@@ -45,19 +47,12 @@ pub(crate) fn run(global: &Global, args: &DeleteArgs) -> CommandResult {
             && args.wait
             && let Err(error) = finish(&engine, client, &wish, deadline)
         {
-            report_and_go_on(error, &mut failed, global);
+            failed.push(error);
             continue;
         }
         println!("pod \"{}\" deleted", wish.name);
     }
-    failed.map_or(Ok(Code::Ok), Err)
-}
-
-/// Prints an error if another one follows it: the last one is reported by the caller.
-fn report_and_go_on(error: CommandError, failed: &mut Option<CommandError>, global: &Global) {
-    if let Some(earlier) = failed.replace(error) {
-        report::error(&earlier, global.json_errors());
-    }
+    report::all(failed, global.json_errors())
 }
 
 fn wanted(
@@ -65,30 +60,34 @@ fn wanted(
     args: &DeleteArgs,
     engine: &Engine,
 ) -> Result<Vec<(String, String)>, CommandError> {
-    if args.all {
-        let pods = engine.pods()?;
-        let named = pods.views.into_iter().map(|view| (view.pod.meta.namespace, view.pod.meta.name));
-        let mut wanted: Vec<_> = named.filter(|(namespace, _)| *namespace == global.namespace).collect();
-        for fault in pods.faults {
-            // One that has lost its name goes by its UID.
-            let name = fault.name.unwrap_or_else(|| (global.namespace.clone(), fault.uid));
-            if name.0 == global.namespace && !wanted.contains(&name) {
-                wanted.push(name);
-            }
-        }
-        return Ok(wanted);
-    }
-    if let Some(file) = &args.file {
-        let manifest = context::manifest_with_pods(file)?;
+    if !args.files.is_empty() {
+        let manifest = manifests::read(global, &args.files)?;
         return Ok(manifest.pods.into_iter().map(|p| (p.pod.meta.namespace, p.pod.meta.name)).collect());
     }
-    let names = context::pod_names(&args.what);
-    if names.is_empty() {
-        return Err(
-            CommandError::new(Code::Usage, "no Pod is named").with_hint("podrun delete pod NAME, or --all")
-        );
+    let selection = Selection::read(&args.what, args.all, args.filter.filter())?;
+    let here = global.namespace().to_owned();
+    if let Selection::Named(names) = selection {
+        if names.is_empty() {
+            return Err(CommandError::new(Code::Usage, "no Pod is named")
+                .with_hint("podrun delete pod NAME, or -l SELECTOR, or --all"));
+        }
+        return Ok(names.into_iter().map(|name| (here.clone(), name)).collect());
     }
-    Ok(names.into_iter().map(|name| (global.namespace.clone(), name)).collect())
+    let pods = engine.pods()?;
+    let meant = pods.views.iter().filter(|view| view.pod.meta.namespace == here && selection.matches(view));
+    let mut wanted: Vec<_> = meant.map(|view| (here.clone(), view.pod.meta.name.clone())).collect();
+    // Whoever deletes all means those too that cannot be read.
+    for fault in pods.faults.into_iter().filter(|_| selection == Selection::All) {
+        // One that has lost its name goes by its UID.
+        let name = fault.name.unwrap_or_else(|| (here.clone(), fault.uid));
+        if name.0 == here && !wanted.contains(&name) {
+            wanted.push(name);
+        }
+    }
+    if wanted.is_empty() {
+        eprintln!("No resources found in {here} namespace.");
+    }
+    Ok(wanted)
 }
 
 /// How far a deletion is.

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use anstream::print;
 use podrun_engine::{CgroupReadBack, NetworkView, PodView};
 use podrun_plan::model::RatePlan;
 use podrun_spec::model::{Container, EnvSource, Medium, VolumeSource};
@@ -15,19 +14,19 @@ use super::events::{one_line, seen};
 use super::get::summary;
 use crate::cli::{DescribeArgs, Global};
 use crate::context;
-use crate::exit_code::Code;
 use crate::output::{bits, harmless, now, table};
-use crate::report::CommandResult;
+use crate::print::{eprintln, print};
+use crate::report::{self, CommandResult};
+use crate::selection::Selection;
 
 pub(crate) fn run(global: &Global, args: &DescribeArgs) -> CommandResult {
     let engine = context::engine(global)?;
     context::revive(&engine);
-    let names = context::pod_names(&args.what);
-    let views = if names.is_empty() {
-        context::pods(&engine)?.into_iter().filter(|v| v.pod.meta.namespace == global.namespace).collect()
-    } else {
-        names.iter().map(|name| engine.pod(&global.namespace, name)).collect::<Result<Vec<_>, _>>()?
-    };
+    let selection = Selection::read(&args.what, false, args.filter.filter())?;
+    let (views, missing) = context::select(&engine, global, &selection, false)?;
+    if views.is_empty() && missing.is_empty() {
+        eprintln!("No resources found in {} namespace.", global.namespace());
+    }
     for (index, view) in views.iter().enumerate() {
         if index > 0 {
             print!("\n\n");
@@ -36,7 +35,7 @@ pub(crate) fn run(global: &Global, args: &DescribeArgs) -> CommandResult {
         let network = engine.network_view(view);
         print!("{}", describe(view, &cgroup, &network, now()));
     }
-    Ok(Code::Ok)
+    report::all(missing, global.json_errors())
 }
 
 /// Text in sections; writing to a string cannot fail, which is why results are not looked at.

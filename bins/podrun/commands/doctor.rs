@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use anstream::println;
 use caps::{CapSet, Capability};
 use podrun_cgroups::{Availability, Controller, Facts, Hierarchy, availability};
 use podrun_engine::Engine;
@@ -12,6 +11,7 @@ use serde_json::json;
 use crate::cli::{DoctorArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
+use crate::print::println;
 use crate::report::{CommandResult, chain};
 
 /// How much a finding matters.

@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd as _;
 
-use anstream::{print, println};
 use podrun_engine::{EventKind, EventRecord, PodView};
 use podrun_spec::time::Timestamp;
 use podrun_spec::{EventFields, WireEvent, to_yaml};
@@ -10,8 +9,10 @@ use podrun_spec::{EventFields, WireEvent, to_yaml};
 use crate::cli::{EventsArgs, EventsFormat, Global};
 use crate::context;
 use crate::exit_code::Code;
-use crate::output::{age, harmless, now, since, table};
+use crate::output::{Columns, age, harmless, now, since};
+use crate::print::{self, print, println};
 use crate::report::{CommandError, CommandResult};
+use crate::selection::pod_names;
 use crate::watch::{Change, Next, Watches};
 
 /// An event with its Pod.
@@ -25,7 +26,7 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> CommandResult {
     let created = engine.changes()?;
     let wanted = |view: &PodView| {
         let meta = &view.pod.meta;
-        let here = args.all_namespaces || meta.namespace == global.namespace;
+        let here = args.all_namespaces || meta.namespace == global.namespace();
         here && (names.is_empty() || names.contains(&meta.name))
     };
     let mut views = context::pods(&engine)?;
@@ -33,18 +34,19 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> CommandResult {
     if !args.watch
         && let Some(missing) = names.iter().find(|name| !views.iter().any(|v| v.pod.meta.name == **name))
     {
-        engine.pod(&global.namespace, missing)?;
+        engine.pod(global.namespace(), missing)?;
     }
     let mut events: Vec<PodEvent<'_>> =
         views.iter().flat_map(|view| view.published.events.iter().map(move |event| (view, event))).collect();
     events.retain(|(_, event)| args.shows(event.kind));
     events.sort_by_key(|(_, event)| event.last);
     if events.is_empty() && !args.watch && args.output.is_none_or(|output| output == EventsFormat::Wide) {
-        anstream::eprintln!("No events found.");
+        crate::print::eprintln!("No events found.");
         return Ok(Code::Ok);
     }
     let header = !args.no_headers && (!args.watch || !events.is_empty());
-    print_events(args, &events, header);
+    let mut columns = Columns::default();
+    print_events(&mut columns, args, &events, header);
     if !args.watch {
         return Ok(Code::Ok);
     }
@@ -53,10 +55,11 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> CommandResult {
     for view in &views {
         watches.add(view.clone());
     }
-    loop {
+    while !print::is_shut() {
         match watches.next(Some(created.as_fd()), None) {
             Next::Change(index, Change::Event(event)) if args.shows(event.kind) => {
-                print_events(args, &[(watches.view(index), &event)], std::mem::take(&mut header));
+                let event = [(watches.view(index), &event)];
+                print_events(&mut columns, args, &event, std::mem::take(&mut header));
             }
             Next::Other => {
                 created.clear();
@@ -70,16 +73,17 @@ pub(crate) fn run(global: &Global, args: &EventsArgs) -> CommandResult {
                 }
             }
             Next::Change(..) => {}
-            Next::Timeout | Next::Nothing => return Ok(Code::Ok),
+            Next::Timeout | Next::Nothing => break,
         }
     }
+    Ok(Code::Ok)
 }
 
 /// Returns the Pods that are asked about; none is all.
 fn names(args: &EventsArgs) -> Result<Vec<String>, CommandError> {
-    let mut names = context::pod_names(&args.what);
+    let mut names = pod_names(&args.what)?;
     if let Some(object) = &args.object {
-        let name = context::pod_names(std::slice::from_ref(object));
+        let name = pod_names(std::slice::from_ref(object))?;
         if name.iter().any(|name| name.contains('/')) {
             return Err(CommandError::new(
                 Code::Usage,
@@ -91,12 +95,12 @@ fn names(args: &EventsArgs) -> Result<Vec<String>, CommandError> {
     Ok(names)
 }
 
-fn print_events(args: &EventsArgs, events: &[PodEvent<'_>], header: bool) {
+fn print_events(columns: &mut Columns, args: &EventsArgs, events: &[PodEvent<'_>], header: bool) {
     let documents = || events.iter().map(|event| document(event).to_json());
     let list = || WireEvent::list(&events.iter().map(document).collect::<Vec<_>>());
     match args.output {
-        None => print!("{}", rows(args, events, header, now())),
-        Some(EventsFormat::Wide) => print!("{}", wide_rows(args, events, header, now())),
+        None => print!("{}", rows(columns, args, events, header, now())),
+        Some(EventsFormat::Wide) => print!("{}", wide_rows(columns, args, events, header, now())),
         Some(EventsFormat::Json) if args.watch => documents().for_each(|event| println!("{event:#}")),
         Some(EventsFormat::Json) => println!("{:#}", list()),
         Some(EventsFormat::Yaml) if args.watch => {
@@ -133,7 +137,13 @@ pub(crate) fn one_line(event: &EventRecord) -> String {
     harmless(event.message.trim()).replace('\n', "\\n")
 }
 
-fn rows(args: &EventsArgs, events: &[PodEvent<'_>], header: bool, now: Timestamp) -> String {
+fn rows(
+    columns: &mut Columns,
+    args: &EventsArgs,
+    events: &[PodEvent<'_>],
+    header: bool,
+    now: Timestamp,
+) -> String {
     let head = vec!["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"];
     let line = |(view, event): &PodEvent<'_>| {
         vec![
@@ -144,10 +154,16 @@ fn rows(args: &EventsArgs, events: &[PodEvent<'_>], header: bool, now: Timestamp
             one_line(event),
         ]
     };
-    listing(args, events, header, head, line)
+    listing(columns, args, events, header, head, line)
 }
 
-fn wide_rows(args: &EventsArgs, events: &[PodEvent<'_>], header: bool, now: Timestamp) -> String {
+fn wide_rows(
+    columns: &mut Columns,
+    args: &EventsArgs,
+    events: &[PodEvent<'_>],
+    header: bool,
+    now: Timestamp,
+) -> String {
     let head = vec![
         "LAST SEEN",
         "TYPE",
@@ -176,11 +192,12 @@ fn wide_rows(args: &EventsArgs, events: &[PodEvent<'_>], header: bool, now: Time
             name,
         ]
     };
-    listing(args, events, header, head, line)
+    listing(columns, args, events, header, head, line)
 }
 
 /// Returns a table with a line for each event, with the namespace in front where there are several.
 fn listing<'a>(
+    columns: &mut Columns,
     args: &EventsArgs,
     events: &[PodEvent<'a>],
     header: bool,
@@ -195,7 +212,7 @@ fn listing<'a>(
             .zip(events)
             .for_each(|(line, (view, _))| line.insert(0, view.pod.meta.namespace.clone()));
     }
-    table(header.then_some(head.as_slice()), &lines)
+    columns.format(header.then_some(head.as_slice()), &lines)
 }
 
 impl EventsArgs {

@@ -13,7 +13,9 @@ use podrun_engine::{Engine, Exec, ExecEvent, ExitStatus, Failure, PodView, Stage
 use crate::cli::{ExecArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
+use crate::print;
 use crate::report::{self, CommandError, CommandResult};
+use crate::selection::pod_and_container;
 use crate::terminal::{self, RawTerminal};
 
 /// What is copied at once.
@@ -24,8 +26,8 @@ const DEFAULT_SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
 
 pub(crate) fn run(global: &Global, args: &ExecArgs) -> CommandResult {
     let engine = context::engine(global)?;
-    let (name, slashed) = context::pod_and_container(&args.pod);
-    let view = engine.pod(&global.namespace, name)?;
+    let (name, slashed) = pod_and_container(&args.pod);
+    let view = engine.pod(global.namespace(), name)?;
     let container = context::container(&view, args.container.as_deref().or(slashed), args.quiet)?;
     let phase = view.published.status.phase;
     if phase.is_terminal() {
@@ -77,8 +79,8 @@ impl Target<'_> {
         let mut session = Session { exec, signals: None, terminal: None };
         session.started()?;
         let (done, running) = io::pipe().map_err(failed)?;
-        copy_out(stdout, io::stdout(), running.try_clone().map_err(failed)?);
-        copy_out(stderr, io::stderr(), running);
+        copy_out(stdout, print::bytes, running.try_clone().map_err(failed)?);
+        copy_out(stderr, |text| io::stderr().write_all(text).is_ok(), running);
         if let Some(stdin) = stdin {
             copy_in(stdin);
         }
@@ -102,7 +104,7 @@ impl Target<'_> {
         session.resize();
         let (done, running) = io::pipe().map_err(failed)?;
         let _raw = RawTerminal::new().map_err(failed)?;
-        copy_out(File::from(output), io::stdout(), running);
+        copy_out(File::from(output), print::bytes, running);
         copy_in(File::from(input));
         session.finish(&done)
     }
@@ -118,7 +120,7 @@ fn own_size() -> TerminalSize {
 /// Copies until nobody can write any more, or nobody reads. `_running` is closed then.
 fn copy_out(
     mut from: impl io::Read + Send + 'static,
-    mut to: impl Write + Send + 'static,
+    takes: impl Fn(&[u8]) -> bool + Send + 'static,
     running: PipeWriter,
 ) {
     thread::spawn(move || {
@@ -128,7 +130,7 @@ fn copy_out(
             match from.read(&mut buffer) {
                 // EIO is the end of a terminal.
                 Ok(0) => return,
-                Ok(count) if to.write_all(&buffer[..count]).and_then(|()| to.flush()).is_ok() => {}
+                Ok(count) if takes(&buffer[..count]) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) | Err(_) => return,
             }

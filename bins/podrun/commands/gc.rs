@@ -1,10 +1,9 @@
 //! `podrun gc`: removes what belongs to no Pod any more.
 
-use anstream::println;
-
 use crate::cli::Global;
 use crate::context;
 use crate::exit_code::Code;
+use crate::print::println;
 use crate::report::{self, CommandError, CommandResult};
 
 pub(crate) fn run(global: &Global) -> CommandResult {

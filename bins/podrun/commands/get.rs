@@ -1,69 +1,94 @@
 //! `podrun get pods`.
 
-use anstream::{print, println};
+use std::cmp::Ordering;
+use std::os::fd::AsFd as _;
+
 use podrun_engine::{Engine, PodView};
 use podrun_spec::to_yaml;
 use serde_json::{Value, json};
 
 use crate::cli::{GetArgs, Global, OutputFormat};
 use crate::exit_code::Code;
-use crate::output::{age, now, since, table};
+use crate::print::{self, eprintln, print, println};
 use crate::report::{CommandError, CommandResult};
+use crate::selection::Selection;
 use crate::watch::{Change, Next, Watches};
-use crate::{context, jsonpath};
+use crate::{context, jsonpath, report};
 
-mod selector;
+mod columns;
+mod rows;
 mod summary;
 
-use self::selector::Selector;
+pub(crate) use self::columns::CustomColumns;
+use self::rows::Rows;
 pub(crate) use self::summary::summary;
 
 pub(crate) fn run(global: &Global, args: &GetArgs) -> CommandResult {
     let engine = context::engine(global)?;
-    let selector = match &args.selector {
-        Some(text) => Selector::parse(text)
-            .map_err(|message| CommandError::new(Code::Usage, format!("--selector: {message}")))?,
-        None => Selector::default(),
-    };
+    let selection = Selection::read(&args.what, false, args.filter.filter())?;
     context::revive(&engine);
-    let names = context::pod_names(&args.what);
-    let views = select(&engine, global, args, &names, &selector)?;
-    let single = names.len() == 1;
-    if args.watch {
-        return watch(&engine, args, views);
+    if args.watch || args.watch_only {
+        return watch(&engine, global, args, &selection);
     }
-    if views.is_empty() && args.output.as_ref().is_none_or(|o| *o == OutputFormat::Wide) {
+    let (mut views, missing) = context::select(&engine, global, &selection, args.all_namespaces)?;
+    if let Some(path) = &args.sort_by {
+        sort(&mut views, path)?;
+    }
+    let is_list = args.output.as_ref().is_none_or(OutputFormat::is_table);
+    if views.is_empty() && missing.is_empty() && is_list {
         let place =
-            if args.all_namespaces { String::new() } else { format!(" in {} namespace", global.namespace) };
-        anstream::eprintln!("No resources found{place}.");
+            if args.all_namespaces { String::new() } else { format!(" in {} namespace", global.namespace()) };
+        eprintln!("No resources found{place}.");
         return Ok(Code::Ok);
     }
-    print_views(args, &views, single, !args.no_headers)?;
-    Ok(Code::Ok)
-}
-
-fn select(
-    engine: &Engine,
-    global: &Global,
-    args: &GetArgs,
-    names: &[String],
-    selector: &Selector,
-) -> Result<Vec<PodView>, CommandError> {
-    if names.is_empty() {
-        let mut views = context::pods(engine)?;
-        views.retain(|view| {
-            let meta = &view.pod.meta;
-            (args.all_namespaces || meta.namespace == global.namespace) && selector.matches(&meta.labels)
-        });
-        return Ok(views);
+    if missing.is_empty() || !views.is_empty() {
+        print_views(&mut Rows::new(args), args, &views, is_single(&selection), !args.no_headers)?;
     }
-    names.iter().map(|name| Ok(engine.pod(&global.namespace, name)?)).collect()
+    report::all(missing, global.json_errors())
 }
 
-fn print_views(args: &GetArgs, views: &[PodView], single: bool, header: bool) -> Result<(), CommandError> {
+/// Returns whether one Pod is named, which is printed as itself and not as a list of one.
+fn is_single(selection: &Selection) -> bool {
+    matches!(selection, Selection::Named(names) if names.len() == 1)
+}
+
+/// Sorts Pods by what a path finds first; those that have nothing there come first.
+fn sort(views: &mut Vec<PodView>, path: &str) -> Result<(), CommandError> {
+    let path = path.strip_prefix('{').and_then(|path| path.strip_suffix('}')).unwrap_or(path);
+    let path = if path.starts_with(['.', '[', '$']) { path.to_owned() } else { format!(".{path}") };
+    let wrong = |message: String| CommandError::new(Code::Usage, format!("--sort-by: {message}"));
+    let mut keyed = Vec::new();
+    for view in views.drain(..) {
+        let found = jsonpath::find(&path, &pod_document(&view)).map_err(wrong)?;
+        keyed.push((found.into_iter().next(), view));
+    }
+    keyed.sort_by(|(a, _), (b, _)| {
+        key(a.as_deref()).partial_cmp(&key(b.as_deref())).unwrap_or(Ordering::Equal)
+    });
+    views.extend(keyed.into_iter().map(|(_, view)| view));
+    Ok(())
+}
+
+/// Returns what to sort by: nothing, then numbers as numbers, then all else, times too, as text.
+fn key(text: Option<&str>) -> (u8, f64, &str) {
+    match text {
+        None => (0, 0.0, ""),
+        Some(text) => match text.parse::<f64>().ok().filter(|number| number.is_finite()) {
+            Some(number) => (1, number, ""),
+            None => (2, 0.0, text),
+        },
+    }
+}
+
+fn print_views(
+    rows: &mut Rows<'_>,
+    args: &GetArgs,
+    views: &[PodView],
+    single: bool,
+    header: bool,
+) -> Result<(), CommandError> {
     match &args.output {
-        None => print!("{}", rows(args, views, header)),
-        Some(OutputFormat::Wide) => print!("{}", rows(args, views, header)),
+        None | Some(OutputFormat::Wide | OutputFormat::Custom(_)) => print!("{}", rows.format(views, header)),
         Some(OutputFormat::Name) => views.iter().for_each(|view| println!("pod/{}", view.pod.meta.name)),
         Some(OutputFormat::Json) => println!("{:#}", document(views, single)),
         Some(OutputFormat::Yaml) => print!("{}", to_yaml(&document(views, single))),
@@ -102,58 +127,68 @@ fn document(views: &[PodView], single: bool) -> Value {
     }
 }
 
-fn rows(args: &GetArgs, views: &[PodView], header: bool) -> String {
-    let wide = args.output == Some(OutputFormat::Wide);
-    let mut head = vec!["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
-    if args.all_namespaces {
-        head.insert(0, "NAMESPACE");
+/// Prints the Pods, then each again when it changes: named ones until all have ended, and of all others new ones too,
+/// until the command is interrupted.
+fn watch(engine: &Engine, global: &Global, args: &GetArgs, selection: &Selection) -> CommandResult {
+    // Taken before the Pods are looked at: what is created in between is not missed.
+    let created = engine.changes()?;
+    let (views, missing) = context::select(engine, global, selection, args.all_namespaces)?;
+    if !missing.is_empty() {
+        return report::all(missing, global.json_errors());
     }
-    if wide {
-        head.extend(["IP", "NODE", "QOS", "UID"]);
+    let is_open = !matches!(selection, Selection::Named(names) if !names.is_empty());
+    let mut rows = Rows::new(args);
+    let mut header = !args.no_headers;
+    // Many documents in a row are Pods, not lists.
+    let mut print_pods = |views: &[PodView]| {
+        let header = std::mem::take(&mut header) && !views.is_empty();
+        print_views(&mut rows, args, views, true, header)
+    };
+    if !args.watch_only && !views.is_empty() {
+        print_pods(&views)?;
     }
-    let lines: Vec<Vec<String>> = views
-        .iter()
-        .map(|view| {
-            let summary = summary(view, now());
-            let mut line = vec![
-                view.pod.meta.name.clone(),
-                format!("{}/{}", summary.ready, summary.total),
-                summary.status,
-                summary.restarts,
-                age(since(view.created, now())),
-            ];
-            if args.all_namespaces {
-                line.insert(0, view.pod.meta.namespace.clone());
-            }
-            if wide {
-                let status = &view.published.status;
-                line.extend([
-                    status.pod_ips.first().cloned().unwrap_or_else(|| "<none>".to_owned()),
-                    view.options.node_name.clone(),
-                    format!("{:?}", status.qos_class),
-                    view.pod.meta.uid.clone(),
-                ]);
-            }
-            line
-        })
-        .collect();
-    table(header.then_some(head.as_slice()), &lines)
-}
-
-/// Prints the Pods, then each again when it changes, until all have ended or the command is interrupted.
-fn watch(engine: &Engine, args: &GetArgs, views: Vec<PodView>) -> CommandResult {
-    print_views(args, &views, true, !args.no_headers)?;
     let mut watches = Watches::new(engine);
     for view in views {
         watches.add(view);
     }
-    loop {
-        match watches.next(None, None) {
+    while !print::is_shut() {
+        match watches.next(is_open.then_some(created.as_fd()), None) {
             Next::Change(index, Change::Status) => {
-                print_views(args, std::slice::from_ref(watches.view(index)), true, false)?;
+                print_pods(std::slice::from_ref(watches.view(index)))?;
             }
-            Next::Change(..) | Next::Other => {}
-            Next::Timeout | Next::Nothing => return Ok(Code::Ok),
+            Next::Other => {
+                created.clear();
+                let (fresh, _) = context::select(engine, global, selection, args.all_namespaces)?;
+                for view in fresh {
+                    if !watches.knows(&view.pod.meta.uid) {
+                        print_pods(std::slice::from_ref(&view))?;
+                        watches.add(view);
+                    }
+                }
+            }
+            Next::Change(..) => {}
+            Next::Timeout | Next::Nothing => break,
+        }
+    }
+    Ok(Code::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::key;
+
+    #[test]
+    fn numbers_are_sorted_as_numbers() {
+        let sorted = [
+            None,
+            Some("2"),
+            Some("10"),
+            Some("1x"),
+            Some("2025-11-26T10:00:00Z"),
+            Some("2026-01-01T10:00:00Z"),
+        ];
+        for pair in sorted.windows(2) {
+            assert!(key(pair[0]) < key(pair[1]), "{pair:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `podrun logs`: what containers wrote.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
@@ -10,26 +10,63 @@ use podrun_spec::status::{ContainerState, ContainerStatus, PodStatus, Terminated
 use podrun_spec::time::Timestamp;
 
 use crate::cli::{Global, LogsArgs};
-use crate::context;
 use crate::exit_code::Code;
+use crate::fields::Fields;
 use crate::follow::{Changes, Entry, LogFile};
 use crate::output::now;
 use crate::report::{CommandError, CommandResult};
+use crate::selection::{Filter, Selection, pod_and_container};
 use crate::watch::is_readable;
+use crate::{context, print, report};
+
+/// So many lines of each container are printed where several Pods are asked for at once, as in kubectl.
+const TAIL_OF_SEVERAL: i64 = 10;
 
 pub(crate) fn run(global: &Global, args: &LogsArgs) -> CommandResult {
     let engine = context::engine(global)?;
-    let (name, slashed) = context::pod_and_container(&args.pod);
-    let view = engine.pod(&global.namespace, name)?;
+    let (name, slashed) = pod_and_container(args.pod.as_deref().unwrap_or_default());
     let asked = args.container.as_deref().or(args.container_arg.as_deref()).or(slashed);
-    let containers = containers(&view, asked, args.all_containers)?;
-    let mut sources = Vec::new();
-    for container in containers {
-        let attempt = attempt(&view, &container, args.previous)?;
-        let path = engine.log_dir(&view.pod, &container).join(format!("{attempt}.log"));
-        sources.push(Source::open(container, attempt, path, args)?);
+    let views = match &args.selector {
+        Some(labels) => {
+            let filter = Filter { labels: labels.clone(), fields: Fields::default() };
+            let (views, _) = context::select(&engine, global, &Selection::Filtered(filter), false)?;
+            views
+        }
+        None => vec![engine.pod(global.namespace(), name)?],
+    };
+    if views.is_empty() {
+        print::eprintln!("No resources found in {} namespace.", global.namespace());
     }
-    Printer { args, pod: name.to_owned(), left: args.limit_bytes }.print(&engine, &view, sources)
+    if args.follow && views.len() > 1 {
+        let message = format!("{} Pods have these labels, and one log can be followed", views.len());
+        return Err(CommandError::new(Code::Usage, message).with_hint("podrun logs -f NAME"));
+    }
+    let mut failed = Vec::new();
+    for view in &views {
+        let mut sources = Vec::new();
+        for container in containers(view, asked, args.all_containers)? {
+            match source(&engine, view, container, args) {
+                Ok(source) => sources.push(source),
+                // What there is of the others is printed all the same.
+                Err(error) if args.all_containers || views.len() > 1 => failed.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let printer = Printer { args, pod: view.pod.meta.name.clone(), left: args.limit_bytes };
+        printer.print(&engine, view, sources)?;
+    }
+    report::all(failed, global.json_errors())
+}
+
+fn source(
+    engine: &Engine,
+    view: &PodView,
+    container: String,
+    args: &LogsArgs,
+) -> Result<Source, CommandError> {
+    let attempt = attempt(view, &container, args.previous)?;
+    let path = engine.log_dir(&view.pod, &container).join(format!("{attempt}.log"));
+    Source::open(container, attempt, path, args)
 }
 
 /// Returns the containers whose logs are wanted.
@@ -95,7 +132,8 @@ impl Source {
         let failed = |error: &io::Error| CommandError::io("read", &path, error);
         let file = match LogFile::open(&path) {
             Ok(mut file) => {
-                if let Ok(count) = u64::try_from(args.tail) {
+                let several = if args.selector.is_some() { TAIL_OF_SEVERAL } else { -1 };
+                if let Ok(count) = u64::try_from(args.tail.unwrap_or(several)) {
                     file.skip_to_tail(count).map_err(|error| failed(&error))?;
                 }
                 Some(file)
@@ -162,11 +200,11 @@ impl Printer<'_> {
                 *left -= text.len() as u64;
             }
             // A reader that has gone away (`| head`) wants no more.
-            if output.write_all(&text).is_err() || self.left == Some(0) {
+            if !print::write(&mut output, &text) || self.left == Some(0) {
                 return Ok(false);
             }
         }
-        Ok(output.flush().is_ok())
+        Ok(true)
     }
 
     fn before(&self, source: &Source, entry: &Entry) -> Vec<u8> {

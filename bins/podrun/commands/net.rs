@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anstream::println;
 use podrun_engine::{Difference, Engine, PodView, Throughput};
 use podrun_spec::status::Phase;
 use serde_json::{Value, json};
@@ -11,7 +10,9 @@ use crate::cli::{Global, NetArgs, NetCommand};
 use crate::context;
 use crate::exit_code::Code;
 use crate::output::bits;
+use crate::print::println;
 use crate::report::{CommandError, CommandResult};
+use crate::selection::pod_names;
 
 /// How far what goes through may be from its limit. A machine that is busy is slower; nothing makes it faster.
 const TOLERANCE: f64 = 0.05;
@@ -51,10 +52,10 @@ pub(crate) fn run(global: &Global, args: &NetArgs) -> CommandResult {
 fn views(global: &Global, engine: &Engine, pod: Option<&str>) -> Result<Vec<PodView>, CommandError> {
     let Some(name) = pod else {
         let all = context::pods(engine)?.into_iter();
-        return Ok(all.filter(|view| view.pod.meta.namespace == global.namespace).collect());
+        return Ok(all.filter(|view| view.pod.meta.namespace == global.namespace()).collect());
     };
-    let names = context::pod_names(&[name.to_owned()]);
-    Ok(names.iter().map(|name| engine.pod(&global.namespace, name)).collect::<Result<_, _>>()?)
+    let names = pod_names(&[name.to_owned()])?;
+    Ok(names.iter().map(|name| engine.pod(global.namespace(), name)).collect::<Result<_, _>>()?)
 }
 
 fn verify_all(

@@ -1,13 +1,13 @@
 //! `podrun plan`: what would be done, without doing it and without root.
 
-use anstream::{print, println};
 use podrun_spec::to_yaml;
 use serde_json::Value;
 
 use crate::cli::{Global, PlanArgs, PlanFormat};
-use crate::context;
 use crate::exit_code::Code;
+use crate::print::{print, println};
 use crate::report::{CommandError, CommandResult};
+use crate::{context, manifests};
 
 /// Stands for the UID that a Pod gets when it is created, and from which the names of its kernel objects derive.
 const PLANNED_UID: &str = "00000000-0000-4000-8000-000000000000";
@@ -15,7 +15,7 @@ const PLANNED_UID: &str = "00000000-0000-4000-8000-000000000000";
 pub(crate) fn run(global: &Global, args: &PlanArgs) -> CommandResult {
     let engine = context::engine(global)?;
     let options = context::options(&engine, &args.node, false)?;
-    let manifest = context::manifest_with_pods(&args.file)?;
+    let manifest = manifests::read(global, args.manifests.names())?;
     let mut plans = Vec::new();
     for parsed in manifest.pods {
         let mut pod = parsed.pod;

@@ -4,14 +4,15 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anstream::println;
 use podrun_lifecycle::journal::{Divergence, Replay, Replayed};
 
 use crate::cli::{Global, ReplayArgs};
 use crate::context;
 use crate::exit_code::Code;
 use crate::output::harmless;
+use crate::print::println;
 use crate::report::{CommandError, CommandResult, chain};
+use crate::selection::pod_names;
 
 /// How often a replay agreed, and how often not.
 #[derive(Default)]
@@ -44,8 +45,8 @@ fn journal(global: &Global, what: &str) -> Result<Box<dyn BufRead>, CommandError
         return Ok(Box::new(BufReader::new(io::stdin())));
     }
     let engine = context::engine(global)?;
-    let names = context::pod_names(&[what.to_owned()]);
-    let files = match engine.pod(&global.namespace, names.first().map_or("", String::as_str)) {
+    let names = pod_names(&[what.to_owned()])?;
+    let files = match engine.pod(global.namespace(), names.first().map_or("", String::as_str)) {
         Ok(view) => engine.journal(&view.pod),
         Err(_) if Path::new(what).is_file() => vec![PathBuf::from(what)],
         Err(error) => return Err(error.into()),

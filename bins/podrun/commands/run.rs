@@ -1,11 +1,9 @@
 //! `podrun run`: create Pods and follow them to their end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use anstream::{eprintln, println};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -17,9 +15,10 @@ use crate::cli::{Global, RunArgs};
 use crate::exit_code::Code;
 use crate::follow::{Changes, ContainerLog, Lines};
 use crate::output::{harmless, now, since};
+use crate::print::{self, eprintln, println};
 use crate::report::{CommandError, CommandResult, hint, warning};
 use crate::watch::is_readable;
-use crate::{context, report};
+use crate::{context, manifests, report};
 
 pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
     let begun = now();
@@ -27,7 +26,7 @@ pub(crate) fn run(global: &Global, args: &RunArgs) -> CommandResult {
     // Forked before the manifest is read: the supervisor inherits nothing of that.
     let mut launcher = Some(engine.launcher()?);
     let options = context::options(&engine, &args.node, args.rm)?;
-    let manifest = context::manifest_with_pods(&args.file)?;
+    let manifest = manifests::read(global, args.manifests.names())?;
     // All or none: nothing is made while one of them cannot be.
     for parsed in &manifest.pods {
         let unenforced = engine.check(&parsed.pod, &options)?;
@@ -264,11 +263,8 @@ impl<'a> Follower<'a> {
                     if several { format!("[{name}/{container}] ") } else { format!("[{container}] ") };
                 for line in complete {
                     // A reader that has gone away (`| head`) wants no more.
-                    let written = output
-                        .write_all(prefix.as_bytes())
-                        .and_then(|()| output.write_all(&line))
-                        .and_then(|()| output.write_all(b"\n"));
-                    if written.is_err() {
+                    let written = print::write(&mut output, &[prefix.as_bytes(), &line, b"\n"].concat());
+                    if !written {
                         return;
                     }
                 }

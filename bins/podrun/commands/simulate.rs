@@ -1,16 +1,16 @@
 //! `podrun simulate`: what would become of a Pod, running nothing.
 
-use anstream::println;
 use podrun_lifecycle::simulate::{End, Options, Script, simulate};
 
-use crate::cli::SimulateArgs;
-use crate::context;
+use crate::cli::{Global, SimulateArgs};
 use crate::exit_code::Code;
+use crate::manifests;
 use crate::output::harmless;
+use crate::print::println;
 use crate::report::{CommandError, CommandResult, chain};
 
-pub(crate) fn run(args: &SimulateArgs) -> CommandResult {
-    let manifest = context::manifest_with_pods(&args.file)?;
+pub(crate) fn run(global: &Global, args: &SimulateArgs) -> CommandResult {
+    let manifest = manifests::read(global, args.manifests.names())?;
     let script = Script::new(args.at.clone());
     let options = Options { after: args.after, ..Options::default() };
     let several = manifest.pods.len() > 1;

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::facts::Host;
 use crate::launch::{Waiting, fork_waiting};
 use crate::options::PodOptions;
-use crate::paths::{JOURNAL, OLD_JOURNAL, Paths, create_private_dir};
+use crate::paths::{self, JOURNAL, OLD_JOURNAL, Paths, create_private_dir};
 use crate::record::{self, PodView, Published, Records};
 use crate::registries;
 use crate::supervisor::{self, SupervisorLock};
@@ -124,6 +124,9 @@ impl Engine {
     /// # Errors
     /// [`Error::Unplannable`] with everything that this host cannot do.
     pub fn plan(&self, pod: &Pod, options: &PodOptions) -> Result<Plan> {
+        if let Some(fault) = paths::too_long(&pod.meta.namespace, &pod.meta.name) {
+            return Err(Error::Unplannable { faults: vec![fault] });
+        }
         supervisor::make_plan(pod, &self.host()?.facts(options)?)
     }
 

@@ -12,6 +12,12 @@ use crate::error::{Error, Result};
 pub(crate) const JOURNAL: &str = "journal.jsonl";
 pub(crate) const OLD_JOURNAL: &str = "journal.old.jsonl";
 
+/// The longest name of a file, in bytes.
+const NAME_MAX: usize = 255;
+
+/// Length of a UID.
+const UID_LENGTH: usize = 36;
+
 /// End of the name of a file that is being written.
 const TEMPORARY: &str = ".tmp";
 
@@ -90,6 +96,20 @@ impl Paths {
         }
         Ok(())
     }
+}
+
+/// Returns why a Pod of this name cannot be kept: the directory of its logs would have too long a name, as it would have
+/// on a kubelet's node.
+pub(crate) fn too_long(namespace: &str, name: &str) -> Option<String> {
+    // <namespace>_<name>_<uid>
+    let room = NAME_MAX - UID_LENGTH - 2;
+    let length = namespace.len() + name.len();
+    (length > room).then(|| {
+        format!(
+            "pod \"{namespace}/{name}\": namespace and name have {length} characters together, and the name of the \
+             directory of its logs has room for {room}"
+        )
+    })
 }
 
 /// Makes a directory of mode 0700 and what is missing above it; fine if it is there.
@@ -174,6 +194,18 @@ mod tests {
         let paths = Paths::below(Path::new("/x"));
         assert_eq!(paths.supervisor("u"), Path::new("/x/run/supervisors/u"));
         assert_eq!(paths.pod_logs("ns", "p", "u"), Path::new("/x/data/logs/ns_p_u"));
+    }
+
+    #[test]
+    fn the_longest_names_have_a_directory_for_their_logs() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::below(dir.path());
+        let uid = "26b0340e-e849-48c2-95f5-cae16de6c1b5";
+        for (length, fits) in [(210, true), (211, false)] {
+            let name = "a".repeat(length);
+            let made = fs::create_dir_all(paths.pod_logs("default", &name, uid));
+            assert_eq!((made.is_ok(), too_long("default", &name).is_none()), (fits, fits), "{length}");
+        }
     }
 
     #[test]

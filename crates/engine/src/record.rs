@@ -177,10 +177,17 @@ impl Records {
 
     /// Returns the UID of the Pod of that name.
     pub(crate) fn uid_of(&self, namespace: &str, name: &str) -> Result<Option<String>> {
+        use std::io::ErrorKind;
+        // What no Pod can be called is no path either.
+        if namespace.contains('/') || name.contains('/') {
+            return Ok(None);
+        }
         let path = self.name_path(namespace, name);
         let uid = match fs::read_to_string(&path) {
             Ok(uid) => uid,
-            Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename) => {
+                return Ok(None);
+            }
             Err(source) => return Err(Error::io("read", &path, source)),
         };
         // A name without a record was left by somebody who was killed: it is free.

@@ -62,13 +62,23 @@ impl fmt::Display for Fault {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults(Vec<Fault>);
 
+/// Returns the faults of a file in the order of the text.
+pub(crate) fn in_file(name: &str, mut faults: Vec<Fault>) -> Vec<Fault> {
+    for fault in &mut faults {
+        name.clone_into(&mut fault.file);
+    }
+    faults.sort_by_key(|fault| (fault.line, fault.column));
+    faults
+}
+
 impl Faults {
     /// Returns the faults of a file in the order of the text, or none where there is none.
-    pub(crate) fn of_file(name: &str, mut faults: Vec<Fault>) -> Option<Self> {
-        for fault in &mut faults {
-            name.clone_into(&mut fault.file);
-        }
-        faults.sort_by_key(|fault| (fault.line, fault.column));
+    pub(crate) fn of_file(name: &str, faults: Vec<Fault>) -> Option<Self> {
+        Self::of_files(in_file(name, faults))
+    }
+
+    /// Returns the faults of some files, or none where there is none.
+    pub(crate) fn of_files(faults: Vec<Fault>) -> Option<Self> {
         (!faults.is_empty()).then_some(Self(faults))
     }
 

@@ -54,7 +54,7 @@ mod wire;
 mod yaml;
 
 pub use fault::{Fault, Faults};
-pub use manifest::{Manifest, ParsedPod, parse};
+pub use manifest::{Manifest, ParsedPod, parse, parse_all};
 pub use wire::{EventFields, StoredPodError, WireEvent, WirePod, decode_strict, from_json};
 
 /// The examples of the README are tests as well.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as api;
 use serde_json::Value as Json;
 
-use crate::fault::{Fault, Faults};
+use crate::fault::{Fault, Faults, in_file};
 use crate::model::{Object, ObjectKind, Pod};
 use crate::path::Path;
 use crate::tree::{Node, Value};
@@ -42,15 +42,43 @@ pub struct ParsedPod {
 ///
 /// All [`Faults`] of the manifest at once.
 pub fn parse(source_name: &str, text: &str) -> Result<Manifest, Faults> {
-    let mut reading = Reading::default();
-    reading.read(text);
-    Faults::of_file(source_name, reading.faults).map_or(Ok(reading.manifest), Err)
+    parse_all([(source_name, text)], None)
+}
+
+/// Reads several manifests as one, as [`parse`] reads one: names and texts of the sources.
+///
+/// What names no namespace gets `namespace`, if there is one, and what names another one is refused, as kubectl does
+/// with `--namespace`.
+///
+/// ```
+/// let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}";
+/// let manifest = podrun_spec::parse_all([("s.yaml", text)], Some("shop"))?;
+/// assert_eq!(manifest.objects[0].namespace, "shop");
+/// # Ok::<(), podrun_spec::Faults>(())
+/// ```
+///
+/// # Errors
+///
+/// All [`Faults`] of all manifests at once.
+pub fn parse_all<'a>(
+    sources: impl IntoIterator<Item = (&'a str, &'a str)>,
+    namespace: Option<&str>,
+) -> Result<Manifest, Faults> {
+    let mut reading = Reading { namespace: namespace.map(str::to_owned), ..Reading::default() };
+    let mut faults = Vec::new();
+    for (name, text) in sources {
+        reading.read(text);
+        faults.extend(in_file(name, std::mem::take(&mut reading.faults)));
+    }
+    Faults::of_files(faults).map_or(Ok(reading.manifest), Err)
 }
 
 #[derive(Default)]
 struct Reading {
     manifest: Manifest,
     faults: Vec<Fault>,
+    /// The namespace of what names none, and the only one of what names one.
+    namespace: Option<String>,
     /// Kind, namespace and name of what was read, for telling repetitions.
     seen: Vec<(&'static str, String, String)>,
 }
@@ -68,19 +96,21 @@ impl Reading {
                     Fault::at(crate::tree::Mark::default(), &Path::default(), "the text has no document");
                 self.faults.push(fault);
             }
-            Ok(documents) => documents.iter().for_each(|node| self.document(node, &Path::default())),
+            Ok(documents) => documents.iter().for_each(|node| self.document(node, &Path::default(), None)),
             Err(syntax) => self.faults.push(Fault::at(syntax.mark, &Path::default(), syntax.message)),
         }
     }
 
-    fn document(&mut self, node: &Node, root: &Path) {
+    /// Reads a document, or an item of a list whose kind says that of its items.
+    fn document(&mut self, node: &Node, root: &Path, assumed: Option<&str>) {
         let Value::Map(_) = &node.value else {
             let message = format!("expected an object with apiVersion and kind, got {}", node.describe());
             self.faults.push(Fault::at(node.mark, root, message));
             return;
         };
-        let version = node.get("apiVersion").and_then(Node::text);
-        let kind = node.get("kind").and_then(Node::text);
+        let assumed_version = assumed.map(|_| "v1");
+        let version = node.get("apiVersion").map_or(assumed_version, Node::text);
+        let kind = node.get("kind").map_or(assumed, Node::text);
         for (field, value) in [("apiVersion", version), ("kind", kind)] {
             if value.is_none() {
                 let here = node.locate(&Path::new(field));
@@ -92,21 +122,24 @@ impl Reading {
             ("v1", "Pod") => self.pod(node, root),
             ("v1", "ConfigMap") => self.object(node, root, ObjectKind::ConfigMap),
             ("v1", "Secret") => self.object(node, root, ObjectKind::Secret),
-            ("v1", "List" | "PodList" | "ConfigMapList" | "SecretList") => self.list(node, root),
+            ("v1", "List") => self.list(node, root, None),
+            ("v1", "PodList" | "ConfigMapList" | "SecretList") => {
+                self.list(node, root, kind.strip_suffix("List"));
+            }
             _ => {
                 let message = format!("podrun does not run {version} {kind}");
                 let fault = Fault::at(node.locate(&Path::new("kind")), &root.child("kind"), message);
-                self.faults.push(fault.with_hint("it reads v1 Pod, ConfigMap, Secret and List"));
+                self.faults.push(fault.with_hint(hint_for(version, kind)));
             }
         }
     }
 
-    fn list(&mut self, node: &Node, root: &Path) {
+    fn list(&mut self, node: &Node, root: &Path, assumed: Option<&str>) {
         let path = root.child("items");
         match node.get("items").map(|items| &items.value) {
             Some(Value::List(items)) => {
                 for (index, item) in items.iter().enumerate() {
-                    self.document(item, &path.index(index));
+                    self.document(item, &path.index(index), assumed);
                 }
             }
             Some(_) => {
@@ -117,7 +150,8 @@ impl Reading {
     }
 
     fn pod(&mut self, node: &Node, root: &Path) {
-        let (json, faults) = decode::decode(node, schema::document(Document::Pod), root);
+        let (mut json, faults) = decode::decode(node, schema::document(Document::Pod), root);
+        self.place(&mut json, node, root);
         if !faults.is_empty() {
             self.faults.extend(faults);
             self.causes(node, root, support::check(&json, false));
@@ -148,7 +182,8 @@ impl Reading {
             ObjectKind::ConfigMap => Document::ConfigMap,
             ObjectKind::Secret => Document::Secret,
         };
-        let (json, faults) = decode::decode(node, schema::document(document), root);
+        let (mut json, faults) = decode::decode(node, schema::document(document), root);
+        self.place(&mut json, node, root);
         if !faults.is_empty() {
             self.faults.extend(faults);
             return;
@@ -161,6 +196,24 @@ impl Reading {
             self.manifest.objects.push(object);
         }
         self.causes(node, root, causes);
+    }
+
+    /// Puts what names no namespace into the one that is asked for, and refuses what names another one.
+    fn place(&mut self, json: &mut Json, node: &Node, root: &Path) {
+        let Some(namespace) = &self.namespace else { return };
+        let Some(metadata) = json.get_mut("metadata").and_then(Json::as_object_mut) else { return };
+        match metadata.get("namespace").and_then(Json::as_str).unwrap_or_default() {
+            "" => drop(metadata.insert("namespace".to_owned(), Json::from(namespace.as_str()))),
+            own if own == namespace => {}
+            own => {
+                let message = format!(
+                    "the namespace from the provided object \"{own}\" does not match the namespace \"{namespace}\""
+                );
+                let place = Path::new("metadata").child("namespace");
+                let fault = Fault::at(node.locate(&place), &place.below(root), message);
+                self.faults.push(fault.with_hint(format!("--namespace={own}, or none, takes it as it is")));
+            }
+        }
     }
 
     /// Turns what is wrong with a document into faults with a place.
@@ -180,6 +233,25 @@ impl Reading {
             self.faults.push(Fault::at(node.locate(&place), &place.below(root), message));
         }
         self.seen.push(key);
+    }
+}
+
+/// Returns what may help with a document of another kind.
+fn hint_for(version: &str, kind: &str) -> String {
+    const KINDS: [&str; 4] = ["Pod", "ConfigMap", "Secret", "List"];
+    match (version, kind) {
+        (_, "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job" | "ReplicationController") => {
+            return "there are no controllers: write its spec.template as a v1 Pod with a name".to_owned();
+        }
+        (_, "CronJob") => {
+            return "there are no controllers: write its spec.jobTemplate.spec.template as a v1 Pod with a name"
+                .to_owned();
+        }
+        _ => {}
+    }
+    match KINDS.iter().find(|known| known.eq_ignore_ascii_case(kind)) {
+        Some(known) => format!("did you mean v1 {known}?"),
+        None => "it reads v1 Pod, ConfigMap, Secret and List".to_owned(),
     }
 }
 

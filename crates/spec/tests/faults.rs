@@ -1,6 +1,6 @@
 //! What a user reads when a manifest is wrong: one line per fault, all at once, with a place and a hint.
 
-use podrun_spec::{Fault, parse};
+use podrun_spec::{Fault, parse, parse_all};
 
 fn faults(text: &str) -> Vec<Fault> {
     match parse("pod.yaml", text) {
@@ -277,4 +277,53 @@ fn deep_and_large_texts_are_refused() {
     assert_eq!(faults(&format!("{}{}", "[".repeat(60), "]".repeat(60))).len(), 1);
     assert_eq!(faults(&format!("{}1{}", "{a: ".repeat(31), "}".repeat(31))).len(), 2, "31 levels are read");
     assert_eq!(faults(&"#".repeat(9 << 20)).len(), 1);
+}
+
+#[test]
+fn other_kinds_are_told_what_to_write_instead() {
+    for (version, kind, hint) in [
+        (
+            "apps/v1",
+            "Deployment",
+            "there are no controllers: write its spec.template as a v1 Pod with a name",
+        ),
+        ("v1", "pod", "did you mean v1 Pod?"),
+        ("core/v1", "Pod", "did you mean v1 Pod?"),
+        ("v1", "Service", "it reads v1 Pod, ConfigMap, Secret and List"),
+    ] {
+        let faults = faults(&format!("apiVersion: {version}\nkind: {kind}"));
+        assert_eq!(faults[0].hint.as_deref(), Some(hint), "{version} {kind}");
+    }
+}
+
+#[test]
+fn another_namespace_than_the_one_asked_for_is_refused() {
+    let pod = |meta: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{{meta}}}\nspec: {{containers: [{{name: c, image: i}}]}}"
+        )
+    };
+    let (own, none) = (pod("name: a, namespace: shop"), pod("name: b"));
+    let sources = [("a.yaml", own.as_str()), ("b.yaml", none.as_str())];
+    let namespaces = |asked| {
+        let manifest = parse_all(sources, asked).unwrap();
+        manifest.pods.into_iter().map(|parsed| parsed.pod.meta.namespace).collect::<Vec<_>>()
+    };
+    assert_eq!(namespaces(None), ["shop", "default"]);
+    assert_eq!(namespaces(Some("shop")), ["shop", "shop"]);
+    let faults: Vec<Fault> = parse_all(sources, Some("test")).unwrap_err().into_iter().collect();
+    assert_eq!(faults.len(), 1);
+    let message = "the namespace from the provided object \"shop\" does not match the namespace \"test\"";
+    assert_eq!(faults[0].to_string(), format!("a.yaml:3:21: metadata.namespace: {message}"));
+}
+
+#[test]
+fn what_several_files_have_twice_is_told_once_with_its_file() {
+    let pod = pod("");
+    let faults: Vec<Fault> = parse_all([("a.yaml", pod.as_str()), ("b.yaml", pod.as_str())], None)
+        .unwrap_err()
+        .into_iter()
+        .collect();
+    let lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
+    assert_eq!(lines, ["b.yaml:4:3: metadata.name: the manifest has Pod default/p twice"]);
 }

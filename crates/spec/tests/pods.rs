@@ -377,3 +377,15 @@ items:
 ";
     assert_eq!(read(text).pods.len(), 2);
 }
+
+#[test]
+fn a_list_of_pods_says_what_its_items_are() {
+    let text = "
+apiVersion: v1
+kind: PodList
+items:
+- {metadata: {name: a}, spec: {containers: [{name: c, image: 'i:1'}]}}
+- {apiVersion: v1, kind: Pod, metadata: {name: b}, spec: {containers: [{name: c, image: 'i:1'}]}}
+";
+    assert_eq!(read(text).pods.len(), 2);
+}

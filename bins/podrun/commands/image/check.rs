@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal as _;
 
-use anstream::{eprint, println};
 use podrun_engine::Engine;
 use podrun_image::{CheckOptions, CheckReport, Finding, Outcome};
 use serde_json::{Value, json};
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::CheckArgs;
 use crate::exit_code::Code;
 use crate::output::bytes;
+use crate::print::{eprint, println};
 use crate::report::CommandResult;
 
 pub(super) fn run(engine: &Engine, args: &CheckArgs) -> CommandResult {

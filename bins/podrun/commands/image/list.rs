@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anstream::{print, println};
 use podrun_engine::Engine;
 use podrun_image::{Image, Images, Reference, Store};
 use podrun_spec::to_yaml;
@@ -13,6 +12,7 @@ use crate::cli::{InspectArgs, ListArgs, OutputFormat};
 use crate::exit_code::Code;
 use crate::jsonpath;
 use crate::output::{bytes, table};
+use crate::print::{print, println};
 use crate::report::{self, CommandError, CommandResult, warning};
 
 pub(super) fn list(engine: &Engine, args: &ListArgs) -> CommandResult {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anstream::println;
 use podrun_engine::Engine;
 use podrun_image::{ImportOptions, LoadOptions, Loaded, Reference, Skipped};
 
@@ -10,6 +9,7 @@ use super::{parse_platform, reference};
 use crate::cli::{ImportArgs, LoadArgs, TagArgs};
 use crate::exit_code::Code;
 use crate::output::now;
+use crate::print::println;
 use crate::report::{CommandError, CommandResult, warning};
 
 pub(super) fn load(engine: &Engine, args: &LoadArgs) -> CommandResult {

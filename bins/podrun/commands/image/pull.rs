@@ -4,7 +4,6 @@ mod progress;
 
 use std::path::PathBuf;
 
-use anstream::println;
 use podrun_engine::Engine;
 use podrun_image::registry::{Client, Keyring, RegistryError};
 use podrun_image::{PullError, PullOptions, Pulled};
@@ -12,6 +11,7 @@ use podrun_image::{PullError, PullOptions, Pulled};
 use self::progress::Teller;
 use crate::cli::{ProgressFormat, PullArgs};
 use crate::exit_code::Code;
+use crate::print::println;
 use crate::report::{self, CommandError, CommandResult};
 
 pub(super) fn run(engine: &Engine, args: &PullArgs) -> CommandResult {

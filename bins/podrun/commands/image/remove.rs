@@ -1,6 +1,5 @@
 //! `podrun image rm` and `prune`.
 
-use anstream::println;
 use podrun_engine::Engine;
 use podrun_image::{DiskThresholds, Error, Image, PruneOptions, Pruned, Reference};
 
@@ -8,6 +7,7 @@ use super::users;
 use crate::cli::{Global, PruneArgs, RemoveArgs};
 use crate::exit_code::Code;
 use crate::output::bytes;
+use crate::print::println;
 use crate::report::{self, CommandError, CommandResult, warning};
 
 pub(super) fn remove(global: &Global, engine: &Engine, args: &RemoveArgs) -> CommandResult {

@@ -5,7 +5,6 @@ use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anstream::eprintln;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use podrun_image::Digest;
 use podrun_image::pull::{Progress, Report};
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cli::ProgressFormat;
 use crate::output::{bytes, harmless};
+use crate::print::eprintln;
 
 /// Layers that have a bar of their own; the others are in the total alone.
 const MAX_BARS: usize = 20;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 /// Requirements that all have to hold.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Selector {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Selector {
     requirements: Vec<Requirement>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Requirement {
     In(String, Vec<String>),
     NotIn(String, Vec<String>),
@@ -21,13 +21,13 @@ impl Selector {
     ///
     /// # Errors
     /// A text that says which requirement is wrong.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let requirements =
             split(text).into_iter().map(|part| requirement(part.trim())).collect::<Result<_, _>>()?;
         Ok(Self { requirements })
     }
 
-    pub(super) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.requirements.iter().all(|requirement| match requirement {
             Requirement::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
             Requirement::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
