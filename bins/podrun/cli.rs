@@ -11,10 +11,12 @@ use crate::output;
 mod image;
 mod look;
 mod node;
+mod top;
 
 pub(crate) use self::image::*;
 pub(crate) use self::look::*;
 pub(crate) use self::node::*;
+pub(crate) use self::top::*;
 
 /// Runs Kubernetes Pods on one Linux machine, without a cluster.
 #[derive(Debug, Parser)]
@@ -100,6 +102,8 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Print the log of a container.
     Logs(LogsArgs),
+    /// Show what Pods use: CPU, memory, and what they wait for.
+    Top(TopArgs),
     /// Run a command in a container.
     Exec(ExecArgs),
     /// Wait until Pods have a condition, a value, or are gone.

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         Command::Simulate(args) => commands::simulate::run(&global, &args),
         Command::Condition(args) => commands::condition::run(&global, &args),
         Command::Logs(args) => commands::logs::run(&global, &args),
+        Command::Top(args) => commands::top::run(&global, &args),
         Command::Exec(args) => commands::exec::run(&global, &args),
         Command::Delete(args) => commands::delete::run(&global, &args),
         Command::Plan(args) => commands::plan::run(&global, &args),

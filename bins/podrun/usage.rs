@@ -26,7 +26,7 @@ const COMMANDS: [(&[&str], &str); 22] = [
         &["port-forward"],
         "the machine reaches Pods at their addresses: podrun get pod NAME -o wide; others by a hostPort",
     ),
-    (&["top", "stats"], "podrun describe pod NAME shows limits and what its network has carried"),
+    (&["stats"], "podrun top shows what Pods use"),
     (&["debug"], "podrun exec -it NAME -- sh"),
     (&["explain"], "SUPPORT.md lists every field of a Pod and what podrun does with it"),
     (

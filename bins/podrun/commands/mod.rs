@@ -17,5 +17,6 @@ pub(crate) mod plan;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod simulate;
+pub(crate) mod top;
 pub(crate) mod version;
 pub(crate) mod wait;

@@ -27,6 +27,7 @@ use crate::paths::{self, JOURNAL, OLD_JOURNAL, Paths, create_private_dir};
 use crate::record::{self, PodView, Published, Records};
 use crate::registries;
 use crate::supervisor::{self, SupervisorLock};
+use crate::usage;
 
 /// How long a supervisor may take to begin or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -327,19 +328,9 @@ impl Engine {
     pub fn cgroup_values(&self, view: &PodView) -> Vec<CgroupReadBack> {
         let planned = self.host().and_then(|host| supervisor::plan_leniently(host, view));
         let Ok((plan, host)) = planned else { return Vec::new() };
-        let running = view
-            .published
-            .status
-            .container_statuses
-            .iter()
-            .chain(&view.published.status.init_container_statuses);
-        let attempts = running.filter_map(|status| {
-            let attempt = status.container_id.rsplit_once('_')?.1.to_owned();
-            let planned = plan.container(&status.name)?;
-            Some((format!("{}.{attempt}", planned.cgroup.path), &planned.cgroup.values))
-        });
-        std::iter::once((plan.sandbox.cgroup.path.clone(), &plan.sandbox.cgroup.values))
-            .chain(attempts)
+        let runs = usage::runs(&plan, view).map(|run| (run.path, run.values));
+        std::iter::once((plan.sandbox.cgroup.path.clone(), plan.sandbox.cgroup.values.as_slice()))
+            .chain(runs)
             .filter_map(|(path, values)| {
                 let dir = host.cgroup.mount.join(&path);
                 let read = |file: &str| {

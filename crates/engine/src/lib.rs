@@ -42,6 +42,7 @@ mod record;
 mod registries;
 mod supervisor;
 mod upkeep;
+mod usage;
 
 pub use changes::PodChanges;
 pub use client::Client;
@@ -62,3 +63,4 @@ pub use podrun_sandbox::protocol::{ExitStatus, Failure, Stage, TerminalSize};
 pub use podrun_sandbox::{Exec, ExecEvent, Stdio};
 pub use protocol::Message;
 pub use record::{Deletion, PodView, Published};
+pub use usage::{ContainerUsage, PodUsage};
