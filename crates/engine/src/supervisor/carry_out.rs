@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 impl Supervisor {
     /// Carries one action out. Its answer is queued, now or when slow work is done.
     pub(super) fn carry_out(&mut self, action: Action) {
-        if self.machine.stage() == Stage::Stopping {
+        if self.machine.stage() >= Stage::Stopping {
             self.give_up_pulls();
         }
         match action {

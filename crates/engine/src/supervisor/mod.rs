@@ -37,6 +37,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -265,7 +266,7 @@ struct Supervisor {
     volume_images: BTreeMap<String, Vec<PathBuf>>,
     pulls: Pulls,
     /// Keeps the layers of the image that is about to be mounted.
-    hold: Option<Hold>,
+    hold: Option<Arc<Hold>>,
     /// The container that will be started next, prepared while the one before it starts.
     next: Option<Next>,
     /// Whether this supervisor is the Pod's first: then nothing of a container is there before it is made.
