@@ -22,6 +22,7 @@ use podrun_image::{
 use podrun_lifecycle::{Input, PulledImage};
 use podrun_plan::facts::ImageFacts;
 use podrun_plan::model::{ContainerPlan, MountPlan, MountSource, VolumeSourcePlan};
+use podrun_plan::stop_signal;
 use podrun_spec::model::{Object, ObjectKind, PullPolicy, RegistryConfig};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -101,7 +102,7 @@ impl Supervisor {
         if let Some(container) = &need.container
             && let Some((image_id, facts)) = self.next_image(container)
         {
-            self.images.insert(container.clone(), facts);
+            self.keep_image(container, facts);
             self.hold = None;
             self.inputs.push_back(need.ready(image_id, None));
             return;
@@ -246,7 +247,7 @@ impl Supervisor {
                         self.volume_images.insert(volume, facts.layers);
                     }
                     Need { container: Some(container), .. } => {
-                        self.images.insert(container, facts);
+                        self.keep_image(&container, facts);
                         self.hold = Some(hold);
                     }
                     Need { container: None, volume: None, .. } => {}
@@ -259,6 +260,18 @@ impl Supervisor {
             }
         };
         self.inputs.push_back(input);
+    }
+
+    /// Keeps what an image says that a container is about to run.
+    ///
+    /// The state, which is written before the start, has what is needed to stop it.
+    pub(super) fn keep_image(&mut self, container: &str, facts: ImageFacts) {
+        let spec = self.pod.spec.container(container);
+        // With an image that names no signal that there is the container does not start.
+        if let Some(Ok(signal)) = spec.map(|(_, spec)| stop_signal(spec, &facts)) {
+            self.stop_signals.insert(container.to_owned(), signal);
+        }
+        self.images.insert(container.to_owned(), facts);
     }
 
     /// Ends all pulls: the Pod ends. What has come of layers stays in the store for the next one.

@@ -87,6 +87,9 @@ struct Saved {
     #[serde(default)]
     ahead: Duration,
     state: State,
+    /// The signals that ask containers to end: images may lose their names while they are used.
+    #[serde(default)]
+    stop_signals: BTreeMap<String, i32>,
 }
 
 /// Waits for a Pod and runs its supervisor until the Pod has ended. Returns the exit code of the process.
@@ -262,6 +265,8 @@ struct Supervisor {
     /// True from the wish to stop the sandbox on: then init's end is no loss.
     stopping: bool,
     images: HashMap<String, ImageFacts>,
+    /// The signal that asks a container to end, by the container.
+    stop_signals: BTreeMap<String, i32>,
     /// Layers of the images that are volumes, the lowest first, by the volume.
     volume_images: BTreeMap<String, Vec<PathBuf>>,
     pulls: Pulls,
@@ -313,6 +318,7 @@ impl Supervisor {
             published => (published?, false),
         };
         let first = saved.is_none();
+        let stop_signals = saved.as_ref().map(|saved| saved.stop_signals.clone()).unwrap_or_default();
         let (machine, inputs, ahead) = match saved {
             Some(saved) if saved.boot_id == boot_id => {
                 (Machine::restore(&pod, saved.state), VecDeque::new(), saved.ahead)
@@ -362,6 +368,7 @@ impl Supervisor {
             connection: None,
             stopping: false,
             images: HashMap::new(),
+            stop_signals,
             volume_images: BTreeMap::new(),
             pulls: Pulls::default(),
             hold: None,
