@@ -180,7 +180,7 @@ fn what_no_container_mounts_is_pulled_and_not_waited_for() {
         of_image("absent", absent),
         of_image("silent", &silent),
     ]);
-    podrun.start(&manifest);
+    let uid = podrun.start(&manifest);
     podrun.wait_log("idle", "c", "up");
     podrun.wait_event("idle", &format!("Pulling image \"{silent}\""));
     let told = podrun.podrun(&["describe", "pod", "idle"]).ok();
@@ -200,10 +200,19 @@ fn what_no_container_mounts_is_pulled_and_not_waited_for() {
     let kept = podrun.podrun(&["image", "rm", &image]).fails(5);
     assert!(kept.contains("in use"), "{kept}");
 
+    // The next supervisor goes on with the pull.
+    registry.set_nonblocking(true).expect("it is a socket");
+    let call = || registry.accept().ok();
+    let first = processes::wait_for("a call of the registry", call);
+    processes::kill(&processes::supervisor(&podrun, &uid).expect("it lives"));
+    assert_eq!(podrun.get("idle", "{.status.phase}"), "Running");
+    let second = processes::wait_for("another call of the registry", call);
+
     // The Pod ends although one is still being pulled.
     fs::write(go.join("on"), "").expect("write");
     podrun.wait_for("idle", "{.status.phase}", "Succeeded");
     podrun.delete("idle");
+    drop((first, second));
     podrun.podrun(&["image", "rm", &image]).ok();
     fs::remove_dir_all(go).expect("it is ours");
     fs::remove_dir_all(etc).expect("it is ours");
