@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use common::{Podrun, WAIT_FOR_TERM, pod, processes, sh, state, with, with_spec};
@@ -132,7 +133,7 @@ fn what_is_missing_is_told_of_the_container_that_mounts_it() {
         mounting("nowhere", "cat /v", "v", json!({ "subPath": "data/none" })),
         sh("other", WAIT_FOR_TERM),
     ];
-    // A volume that no container mounts is not missed.
+    // What no container mounts is told of the Pod alone.
     let images = [("absent", absent), ("v", &image), ("unused", "localhost/unused:1")];
     podrun.start(&with_images(pod("incomplete", &containers), &images));
     podrun.wait_running("incomplete", "other");
@@ -143,12 +144,77 @@ fn what_is_missing_is_told_of_the_container_that_mounts_it() {
     let message = podrun.get("incomplete", &state("nowhere", "waiting.message"));
     let expected = "find subPath \"data/none\" in the image of volume \"v\": ";
     assert!(message.starts_with(expected), "{message}");
-    assert!(!podrun.events("incomplete").contains("localhost/unused"));
+    let told = "Container image \"localhost/unused:1\" is not present with pull policy of Never";
+    podrun.wait_event("incomplete", told);
 
     // Once it is there the container starts.
     files(&podrun, "absent", "late\n");
     podrun.wait_event("incomplete", "Container image \"localhost/absent:1\" already present on machine");
     podrun.wait_exit("incomplete", "without");
     podrun.delete("incomplete");
+    podrun.finish();
+}
+
+#[test]
+fn what_no_container_mounts_is_pulled_and_not_waited_for() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    let image = files(&podrun, "data", "hello\n");
+    // One is here, one cannot be had, and one is at a registry that takes connections and never answers.
+    let registry = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let registry_name = registry.local_addr().expect("it is bound").to_string();
+    let etc = podrun.state().join("etc");
+    fs::create_dir_all(&etc).expect("mkdir");
+    let text = format!("[registry.\"{registry_name}\"]\nplain-http = true\n");
+    fs::write(etc.join("registries.toml"), text).expect("write");
+    let (absent, silent) = ("localhost/absent:1", format!("{registry_name}/silent:1"));
+    let go = podrun.dir().join("go");
+    fs::create_dir(&go).expect("mkdir");
+    let script = "echo up; while [ ! -e /go/on ]; do sleep 0.1; done";
+    let mount = json!({ "volumeMounts": [{ "name": "go", "mountPath": "/go" }] });
+    let mut manifest = pod("idle", &[with(sh("c", script), mount)]);
+    let of_image = |name: &str, image: &str| json!({ "name": name, "image": { "reference": image, "pullPolicy": "IfNotPresent" } });
+    manifest["spec"]["volumes"] = json!([
+        { "name": "go", "hostPath": { "path": go } },
+        of_image("here", &image),
+        of_image("absent", absent),
+        of_image("silent", &silent),
+    ]);
+    let uid = podrun.start(&manifest);
+    podrun.wait_log("idle", "c", "up");
+    podrun.wait_event("idle", &format!("Pulling image \"{silent}\""));
+    let told = podrun.podrun(&["describe", "pod", "idle"]).ok();
+    for words in [
+        format!("Container image \"{image}\" already present on machine"),
+        format!("Pulling image \"{absent}\""),
+        format!("Failed to pull image \"{absent}\": "),
+        format!("Back-off pulling image \"{absent}\""),
+    ] {
+        let line =
+            told.lines().find(|line| line.contains(&words)).unwrap_or_else(|| panic!("{words}: {told}"));
+        assert!(!line.contains("spec.containers"), "{line}");
+    }
+    assert!(!told.contains("Error: "), "{told}");
+    assert_eq!(podrun.get("idle", "{.status.phase}"), "Running");
+    // It is the Pod's as if it were mounted.
+    let kept = podrun.podrun(&["image", "rm", &image]).fails(5);
+    assert!(kept.contains("in use"), "{kept}");
+
+    // The next supervisor goes on with the pull.
+    registry.set_nonblocking(true).expect("it is a socket");
+    let call = || registry.accept().ok();
+    let first = processes::wait_for("a call of the registry", call);
+    processes::kill(&processes::supervisor(&podrun, &uid).expect("it lives"));
+    assert_eq!(podrun.get("idle", "{.status.phase}"), "Running");
+    let second = processes::wait_for("another call of the registry", call);
+
+    // The Pod ends although one is still being pulled.
+    fs::write(go.join("on"), "").expect("write");
+    podrun.wait_for("idle", "{.status.phase}", "Succeeded");
+    podrun.delete("idle");
+    drop((first, second));
+    podrun.podrun(&["image", "rm", &image]).ok();
+    fs::remove_dir_all(go).expect("it is ours");
+    fs::remove_dir_all(etc).expect("it is ours");
     podrun.finish();
 }

@@ -238,6 +238,22 @@ fn an_image_that_is_a_volume_is_pulled_like_any_other() {
     podrun.delete("always");
     assert_eq!(shown(&registry.answered()), ["HEAD manifest 200"]);
 
+    // A container and a volume that it does not mount want the same image at the same time, and share the pull.
+    push(&registry, "team/both", "1", "both");
+    let both = format!("{}/team/both:1", registry.name());
+    let mut manifest = pod("both", &[container(&both, "IfNotPresent")]);
+    manifest["spec"]["volumes"] = json!([{ "name": "v", "image": { "reference": both } }]);
+    registry.answered();
+    podrun.run(&manifest).ok();
+    assert_eq!(shown(&registry.answered()), ["GET manifest 200", "GET blob 200"]);
+    let told = events(&podrun, "both");
+    let pulled =
+        told.lines().filter(|line| line.contains(&format!("Successfully pulled image \"{both}\" in ")));
+    let mut about: Vec<_> = pulled.map(|line| line.contains("spec.containers{c}")).collect();
+    about.sort_unstable();
+    assert_eq!(about, [false, true], "{told}");
+    podrun.delete("both");
+
     let absent = image.replace("files:1", "none:1");
     podrun.start(&with_volume("absent", "true", &absent, "IfNotPresent"));
     let why = waits_for(&podrun, "absent", &absent);

@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Podrun, container, pod, sh, state, with_spec};
+use common::{Podrun, container, pod, processes, sh, state, with, with_spec};
 use podrun_testkit::require;
 use serde_json::json;
 
@@ -60,6 +62,45 @@ fn a_container_that_ignores_the_signal_is_killed_after_the_grace_period() {
     let (last, took) = delete(&podrun, "shorter", &["--grace-period=2"]);
     assert_eq!(last, "Failed 137 Error");
     assert!((Duration::from_secs(2)..Duration::from_secs(60)).contains(&took), "{took:?}");
+    podrun.finish();
+}
+
+/// Makes an image of busybox that names a stop signal.
+fn image(podrun: &Podrun, name: &str, stop_signal: &str) {
+    let rootfs = podrun.dir().join("rootfs");
+    fs::create_dir_all(rootfs.join("bin")).expect("mkdir");
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).is_file());
+    for program in ["sh", "sleep"] {
+        fs::copy(busybox.expect("required"), rootfs.join("bin").join(program)).expect("copy");
+    }
+    let rootfs = rootfs.display().to_string();
+    podrun.podrun(&["image", "import", "--replace", "--stop-signal", stop_signal, &rootfs, name]).ok();
+}
+
+#[test]
+fn a_new_supervisor_sends_the_signal_that_the_image_had_named() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    let (own, data) = ("localhost/own:1", "localhost/data:1");
+    let script = "trap 'exit 7' USR1; trap 'exit 8' TERM; echo up; sleep 3600 & wait";
+    let mut ends = Vec::new();
+    // What the store says of a name then is not what the container was started with.
+    for (name, lost) in [("moved", None), ("gone", Some(own)), ("volume", Some(data))] {
+        image(&podrun, own, "SIGUSR1");
+        image(&podrun, data, "SIGTERM");
+        let mounts = json!({ "image": own, "volumeMounts": [{ "name": "v", "mountPath": "/v" }] });
+        let volume = json!({ "name": "v", "image": { "reference": data } });
+        let one = pod(name, &[with(sh("c", script), mounts)]);
+        let uid = podrun.start(&with_spec(one, json!({ "volumes": [volume] })));
+        podrun.wait_log(name, "c", "up");
+        processes::kill(&processes::supervisor(&podrun, &uid).expect("it lives"));
+        match lost {
+            Some(lost) => drop(podrun.podrun(&["image", "rm", "--force", lost]).ok()),
+            None => image(&podrun, own, "SIGTERM"),
+        }
+        ends.push(format!("{name}: {}", delete(&podrun, name, &[]).0));
+    }
+    assert_eq!(ends, ["moved: Failed 7 Error", "gone: Failed 7 Error", "volume: Failed 7 Error"]);
     podrun.finish();
 }
 

@@ -11,10 +11,11 @@ pub enum Action {
     PrepareVolumes,
     /// Make the sandbox. Answer: `SandboxReady` or `SandboxFailed`.
     CreateSandbox,
-    /// Find or pull an image that a container needs. Answer: `ImageReady` or `ImageFailed`.
+    /// Find or pull an image that the Pod needs. Answer: `ImageReady` or `ImageFailed`.
     EnsureImage {
-        /// The container.
-        container: String,
+        /// The container that needs it; none for a volume that no container mounts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
         /// The volume that the image is; none for the image that the container runs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         volume: Option<String>,

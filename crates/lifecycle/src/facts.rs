@@ -24,6 +24,8 @@ pub(crate) struct PodFacts {
     pub(crate) containers: Vec<ContainerFacts>,
     /// How many of them stand among the init containers.
     pub(crate) init_count: usize,
+    /// The images of the volumes that no container mounts, in spec order.
+    pub(crate) unmounted: Vec<NeededImage>,
 }
 
 /// The part of a container on which its life depends.
@@ -38,7 +40,7 @@ pub(crate) struct ContainerFacts {
     pub(crate) life: ContainerLife,
 }
 
-/// An image without which a container cannot start.
+/// An image that a Pod needs. Without one of its own a container cannot start.
 #[derive(Clone, Debug)]
 pub(crate) struct NeededImage {
     /// The volume that it is; none for the one that the container runs.
@@ -65,6 +67,7 @@ impl PodFacts {
                 .map(|(kind, c)| ContainerFacts::of(kind, c, &spec.volumes))
                 .collect(),
             init_count: spec.init_containers.len(),
+            unmounted: unmounted_images(pod),
         }
     }
 
@@ -117,12 +120,22 @@ impl ContainerFacts {
 }
 
 fn needed_images(container: &Container, volumes: &[Volume]) -> Vec<NeededImage> {
-    let is_mounted = |volume: &&Volume| container.volume_mounts.iter().any(|m| m.name == volume.name);
-    let of_volume = |volume: &Volume| {
-        let VolumeSource::Image { reference, pull_policy } = &volume.source else { return None };
-        let (volume, name) = (Some(volume.name.clone()), reference.clone());
-        Some(NeededImage { volume, name, pull_policy: *pull_policy })
-    };
     let own = NeededImage { volume: None, name: container.image.clone(), pull_policy: container.pull_policy };
-    volumes.iter().filter(is_mounted).filter_map(of_volume).chain([own]).collect()
+    let mounted = volumes.iter().filter(|volume| mounts(container, volume));
+    mounted.filter_map(image_of_volume).chain([own]).collect()
+}
+
+fn unmounted_images(pod: &Pod) -> Vec<NeededImage> {
+    let is_mounted = |volume: &Volume| pod.spec.all_containers().any(|(_, c)| mounts(c, volume));
+    pod.spec.volumes.iter().filter(|volume| !is_mounted(volume)).filter_map(image_of_volume).collect()
+}
+
+fn mounts(container: &Container, volume: &Volume) -> bool {
+    container.volume_mounts.iter().any(|mount| mount.name == volume.name)
+}
+
+fn image_of_volume(volume: &Volume) -> Option<NeededImage> {
+    let VolumeSource::Image { reference, pull_policy } = &volume.source else { return None };
+    let (volume, name) = (Some(volume.name.clone()), reference.clone());
+    Some(NeededImage { volume, name, pull_policy: *pull_policy })
 }

@@ -63,20 +63,22 @@ pub enum Input {
     },
     /// The sandbox's init died without being asked: all containers are dead.
     SandboxLost,
-    /// An image that a container needs is being pulled: it was not here, or the pull policy is `Always`.
+    /// An image that the Pod needs is being pulled: it was not here, or the pull policy is `Always`.
     ///
     /// Optional; it makes the `Pulling` event come when the pull begins rather than with its result.
     ImagePulling {
-        /// The container.
-        container: String,
+        /// The container that needs it; none for a volume that no container mounts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
         /// The volume that the image is; none for the image that the container runs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         volume: Option<String>,
     },
-    /// An image that a container needs is here.
+    /// An image that the Pod needs is here.
     ImageReady {
-        /// The container.
-        container: String,
+        /// The container that needs it; none for a volume that no container mounts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
         /// The volume that the image is; none for the image that the container runs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         volume: Option<String>,
@@ -85,10 +87,11 @@ pub enum Input {
         /// Where it was pulled for this start; none where it was here already.
         pulled: Option<PulledImage>,
     },
-    /// An image that a container needs cannot be had.
+    /// An image that the Pod needs cannot be had.
     ImageFailed {
-        /// The container.
-        container: String,
+        /// The container that needs it; none for a volume that no container mounts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<String>,
         /// The volume that the image is; none for the image that the container runs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         volume: Option<String>,

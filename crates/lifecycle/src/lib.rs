@@ -74,7 +74,8 @@
 //! the next start. Init containers and sidecars come one after the other, each when the one before it has succeeded or has
 //! *started*, then the regular ones in spec order. A regular container or sidecar that cannot be started does not keep the
 //! next from its try; an init container does. Sidecars come back whatever the Pod's policy, until all regular containers have
-//! ended for good.
+//! ended for good. The images of volumes that no container mounts are asked for beside all that, one at a time: no start
+//! waits for them, and the Pod does not fail for them.
 //!
 //! A stop has up to four steps, whatever its cause: the preStop hook, for a sidecar at the end of its Pod the wait for its
 //! turn, the stop signal, the kill. Hook and wait last at most as long as the grace, which loses the whole seconds that they
@@ -120,6 +121,9 @@
 //! - The Pod's addresses are shown as soon as the sandbox stands, not with the first container.
 //! - `lastState` is always the run before; a kubelet that has dropped that record may repeat the newest one.
 //! - The ids of a container are made of Pod, name and attempt ([`container_id`]).
+//! - The images of volumes that no container mounts are pulled beside the containers and looked for until they are here. A
+//!   kubelet pulls the images of all volumes before it starts a container, again in every sync (until 1.36) or in every sync
+//!   that starts one.
 //! - When the sandbox is lost all containers die with it and their exit codes are lost; Ready is False at once.
 //! - A Pod that has ended is cleaned up like a deleted one, records apart: nothing of it stays in the kernel.
 //!
@@ -137,6 +141,7 @@ mod events;
 mod facts;
 mod grace;
 mod hooks;
+mod images;
 mod input;
 pub mod journal;
 mod machine;

@@ -10,8 +10,8 @@ use crate::container::Record;
 use crate::events::{self, Text};
 use crate::facts::PodFacts;
 use crate::input::{Input, Now};
-use crate::state::{InFlight, Setup, Stage, StartStep, State};
-use crate::{deadline, restart_all, start, status};
+use crate::state::{InFlight, Setup, Stage, StartStep, State, Unmounted};
+use crate::{deadline, images, restart_all, start, status};
 
 /// The life of one Pod.
 #[derive(Clone, Debug)]
@@ -26,7 +26,8 @@ impl Machine {
         let facts = PodFacts::of(pod);
         let status = PodStatus { phase: Phase::Pending, qos_class: facts.qos_class, ..PodStatus::default() };
         let containers = vec![Record::default(); facts.containers.len()];
-        Self { pod: facts, state: State { containers, status, ..State::default() } }
+        let unmounted = vec![Unmounted::default(); facts.unmounted.len()];
+        Self { pod: facts, state: State { unmounted, containers, status, ..State::default() } }
     }
 
     /// Returns the machine of a Pod whose supervisor has died, as it was when `state` was read.
@@ -37,6 +38,7 @@ impl Machine {
         let mut state = state;
         // The spec of a Pod does not change; a state of another Pod must not lead to a panic all the same.
         state.containers.resize_with(facts.containers.len(), Record::default);
+        state.unmounted.resize_with(facts.unmounted.len(), Unmounted::default);
         state.in_flight = state.in_flight.filter(|f| f.container < facts.containers.len());
         // Nobody knows how far a postStart hook came. The container runs, so a kubelet that starts takes it as it is; a hook
         // that has failed already has led to a stop, which goes on.
@@ -73,7 +75,9 @@ impl Machine {
         let stops = stops.filter_map(|stop| stop.due()).min();
         let stage = match state.stage {
             Stage::Volumes | Stage::Sandbox => state.retry_at,
-            Stage::Running => start::deadline(pod, state),
+            Stage::Running => {
+                [start::deadline(pod, state), images::deadline(pod, state)].into_iter().flatten().min()
+            }
             Stage::Restarting => restart_all::deadline(state),
             Stage::New
             | Stage::Rebuilding
@@ -114,21 +118,18 @@ impl Machine {
             Some(Setup::Sandbox) => actions.push(Action::CreateSandbox),
             None => {}
         }
+        actions.extend(images::outstanding(&self.pod, state));
         if let Some(start) = state.in_flight {
             let container = name(start.container);
             let hook = HookKind::PostStart;
             match start.step {
-                StartStep::Image { need, .. } => {
-                    let volume = self.pod.containers[start.container].images[need].volume.clone();
-                    actions.push(Action::EnsureImage { container, volume });
-                }
                 StartStep::Start { attempt } => actions.push(Action::Start { container, attempt }),
                 StartStep::PostStart { attempt }
                     if state.containers[start.container].hook_error.is_none() =>
                 {
                     actions.push(Action::RunHook { container, attempt, hook });
                 }
-                StartStep::PostStart { .. } => {}
+                StartStep::Image { .. } | StartStep::PostStart { .. } => {}
             }
         }
         for (index, record) in state.containers.iter().enumerate() {
@@ -171,12 +172,14 @@ impl Step<'_> {
             Input::SandboxReady { pod_ips } => self.sandbox_ready(pod_ips),
             Input::SandboxFailed { message } => self.sandbox_failed(&message),
             Input::SandboxLost => self.sandbox_lost(),
-            Input::ImagePulling { container, volume } => self.image_pulling(&container, volume.as_deref()),
+            Input::ImagePulling { container, volume } => {
+                self.image_pulling(container.as_deref(), volume.as_deref());
+            }
             Input::ImageReady { container, volume, image_id, pulled } => {
-                self.image_ready(&container, volume.as_deref(), image_id, pulled);
+                self.image_ready(container.as_deref(), volume.as_deref(), image_id, pulled);
             }
             Input::ImageFailed { container, volume, reason, message } => {
-                self.image_failed(&container, volume.as_deref(), &reason, message);
+                self.image_failed(container.as_deref(), volume.as_deref(), &reason, message);
             }
             Input::Started { container, attempt, at, user } => self.started(&container, attempt, at, user),
             Input::StartFailed { container, attempt, failure } => {
@@ -214,6 +217,9 @@ impl Step<'_> {
         }
         if self.state.stage == Stage::Running {
             self.sync_containers();
+        }
+        if self.state.stage == Stage::Running {
+            self.ask_unmounted();
         }
         if self.state.stage == Stage::Stopping {
             self.stop_containers();

@@ -136,6 +136,10 @@ impl Step<'_> {
         for record in &mut self.state.containers[..self.pod.init_count] {
             record.is_current = false;
         }
+        // If the machine has been restarted nothing has kept them from being removed.
+        for unmounted in &mut self.state.unmounted {
+            unmounted.is_here = false;
+        }
         self.state.cursor = 0;
         self.ask_sandbox();
     }

@@ -1,19 +1,15 @@
-//! Starting containers: who is next, what it waits for, and its image.
+//! Starting containers: who is next, and what it waits for.
 
 use std::time::Duration;
 
-use podrun_spec::model::PullPolicy;
-
-use crate::action::Action;
 use crate::backoff::go_duration;
 use crate::container::{Record, Waiting};
 use crate::events;
 use crate::facts::{NeededImage, PodFacts};
-use crate::input::PulledImage;
 use crate::machine::Step;
 use crate::rules::is_restarted;
 use crate::sidecars::{Agenda, agenda};
-use crate::state::{InFlight, StartStep, State};
+use crate::state::{StartStep, State};
 
 /// Wait after an error that has no back-off of its own: the kubelet's wait after a failed sync.
 pub(crate) const ERROR_RETRY: Duration = Duration::from_secs(10);
@@ -94,17 +90,6 @@ pub(crate) fn deadline(pod: &PodFacts, state: &State) -> Option<Duration> {
 
 fn is_starting(state: &State, container: usize) -> bool {
     state.in_flight.is_some_and(|f| f.container == container)
-}
-
-/// An image that is waited for.
-struct Awaited {
-    container: usize,
-    /// Its place among those that the container needs.
-    need: usize,
-    /// Boot time at which it was asked for, or at which its pull began.
-    since: Duration,
-    /// Whether an event tells of the pull.
-    announced: bool,
 }
 
 impl Step<'_> {
@@ -197,114 +182,11 @@ impl Step<'_> {
         self.ask_image(container, 0);
     }
 
-    /// Asks for one of the images that a container needs.
-    fn ask_image(&mut self, container: usize, need: usize) {
-        let since = self.now.boot;
-        let image = &self.pod.containers[container].images[need];
-        // With `Always` the registry is asked for certain; otherwise the engine says so when it does.
-        let announced = image.pull_policy == PullPolicy::Always;
-        if announced {
-            self.emit(events::pulling(&image.name), self.whose_image(container, need));
-        }
-        let step = StartStep::Image { since, announced, need };
-        self.state.in_flight = Some(InFlight { container, step });
-        let (container, volume) = (self.name(container), image.volume.clone());
-        self.actions.push(Action::EnsureImage { container, volume });
-    }
-
-    /// Returns what events of an image are about: the container that runs it, or the Pod whose volume it is.
-    fn whose_image(&self, container: usize, need: usize) -> Option<usize> {
-        self.pod.containers[container].images[need].volume.is_none().then_some(container)
-    }
-
-    /// Returns the image that is waited for, if it is this one.
-    fn image_in_flight(&self, name: &str, volume: Option<&str>) -> Option<Awaited> {
-        let InFlight { container, step: StartStep::Image { since, announced, need } } =
-            self.state.in_flight?
-        else {
-            return None;
-        };
-        let facts = &self.pod.containers[container];
-        let fits = facts.name == name && facts.images[need].volume.as_deref() == volume;
-        fits.then_some(Awaited { container, need, since, announced })
-    }
-
     /// Returns the container whose start is waited for, if it is this attempt of this one.
     pub(crate) fn start_in_flight(&self, name: &str, attempt: u32) -> Option<usize> {
         let start = self.state.in_flight?;
         let fits =
             start.step == StartStep::Start { attempt } && self.pod.containers[start.container].name == name;
         fits.then_some(start.container)
-    }
-
-    pub(crate) fn image_pulling(&mut self, name: &str, volume: Option<&str>) {
-        if let Some(Awaited { container, need, announced: false, .. }) = self.image_in_flight(name, volume) {
-            let image = &self.pod.containers[container].images[need].name;
-            self.emit(events::pulling(image), self.whose_image(container, need));
-            // What happened before the pull began is not part of its duration.
-            let step = StartStep::Image { since: self.now.boot, announced: true, need };
-            self.state.in_flight = Some(InFlight { container, step });
-        }
-    }
-
-    pub(crate) fn image_ready(
-        &mut self,
-        name: &str,
-        volume: Option<&str>,
-        image_id: String,
-        pulled: Option<PulledImage>,
-    ) {
-        let Some(awaited) = self.image_in_flight(name, volume) else { return };
-        let Awaited { container, need, since, announced } = awaited;
-        let image = &self.pod.containers[container].images[need].name;
-        let about = self.whose_image(container, need);
-        if let Some(pulled) = pulled {
-            if !announced {
-                self.emit(events::pulling(image), about);
-            }
-            let waited = self.now.boot.saturating_sub(since);
-            self.emit(events::pulled(image, pulled, waited), about);
-        } else {
-            self.emit(events::present(image), about);
-        }
-        // The container's own is the last.
-        if volume.is_some() {
-            return self.ask_image(container, need + 1);
-        }
-        let record = &mut self.state.containers[container];
-        record.image_id = image_id;
-        let attempt = record.next_attempt;
-        self.state.in_flight = Some(InFlight { container, step: StartStep::Start { attempt } });
-        self.actions.push(Action::Start { container: self.name(container), attempt });
-    }
-
-    pub(crate) fn image_failed(&mut self, name: &str, volume: Option<&str>, reason: &str, message: String) {
-        let Some(awaited) = self.image_in_flight(name, volume) else { return };
-        let Awaited { container, need, announced, .. } = awaited;
-        self.state.in_flight = None;
-        let image = &self.pod.containers[container].images[need].name;
-        let about = self.whose_image(container, need);
-        match reason {
-            "ErrImageNeverPull" => self.emit(events::image_absent(&message), about),
-            "InvalidImageName" | "ImageInspectError" => self.emit(events::inspect_failed(&message), about),
-            _ => {
-                if !announced {
-                    self.emit(events::pulling(image), about);
-                }
-                self.emit(events::pull_failed(image, &message), about);
-            }
-        }
-        self.emit(events::failed(reason), Some(container));
-        let now = self.now.boot;
-        let record = &mut self.state.containers[container];
-        record.outcome_shown = false;
-        if matches!(reason, "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError") {
-            record.retry_at = Some(now + ERROR_RETRY);
-        } else {
-            let failed = self.state.images.entry(image.clone()).or_default();
-            failed.backoff.lengthen(now, now);
-            failed.error = format!("{reason}: {message}");
-        }
-        self.set_waiting(container, reason, message);
     }
 }

@@ -76,6 +76,8 @@ pub struct State {
     pub(crate) cursor: usize,
     /// Failed pulls by image.
     pub(crate) images: BTreeMap<String, FailedImage>,
+    /// Images of volumes that no container mounts, in the order of the facts.
+    pub(crate) unmounted: Vec<Unmounted>,
     /// In the order of the facts.
     pub(crate) containers: Vec<Record>,
     pub(crate) deletion: Option<Deletion>,
@@ -136,6 +138,27 @@ pub(crate) struct FailedImage {
     pub(crate) backoff: Backoff,
     /// `ErrImagePull: …`
     pub(crate) error: String,
+}
+
+/// The image of a volume that no container mounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Unmounted {
+    /// It was asked for and is waited for.
+    pub(crate) asked: Option<Asked>,
+    /// It is here: nothing is left to do.
+    pub(crate) is_here: bool,
+    /// No try before this time.
+    pub(crate) retry_at: Option<Duration>,
+}
+
+/// A request for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// Boot time of the request, or of the pull that it led to.
+    pub(crate) since: Duration,
+    /// An event tells of the pull.
+    pub(crate) announced: bool,
 }
 
 /// Somebody wants the Pod gone.

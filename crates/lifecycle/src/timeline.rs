@@ -90,14 +90,22 @@ fn fact(input: &Input) -> Option<String> {
         Input::SandboxFailed { message } => format!("the sandbox failed: {message}"),
         Input::SandboxLost => "the sandbox is lost".to_owned(),
         Input::ImagePulling { container, volume } => {
-            format!("{container}: the image{} is being pulled", of_volume(volume.as_deref()))
+            format!(
+                "{}: the image{} is being pulled",
+                whose(container.as_deref()),
+                of_volume(volume.as_deref())
+            )
         }
         Input::ImageReady { container, volume, pulled, .. } => {
             let how = if pulled.is_some() { "pulled" } else { "here" };
-            format!("{container}: the image{} is {how}", of_volume(volume.as_deref()))
+            format!("{}: the image{} is {how}", whose(container.as_deref()), of_volume(volume.as_deref()))
         }
         Input::ImageFailed { container, volume, reason, message } => {
-            format!("{container}: no image{}: {reason}: {message}", of_volume(volume.as_deref()))
+            format!(
+                "{}: no image{}: {reason}: {message}",
+                whose(container.as_deref()),
+                of_volume(volume.as_deref())
+            )
         }
         Input::Started { container, attempt, .. } => format!("{container}#{attempt} runs"),
         Input::StartFailed { container, attempt, failure } => {
@@ -134,7 +142,12 @@ fn fact(input: &Input) -> Option<String> {
     })
 }
 
-/// Returns which of the images that a container needs is meant.
+/// Returns who needs an image: a volume that no container mounts is the Pod's alone.
+fn whose(container: Option<&str>) -> &str {
+    container.unwrap_or("the Pod")
+}
+
+/// Returns which of the images is meant.
 fn of_volume(volume: Option<&str>) -> String {
     volume.map_or_else(String::new, |name| format!(" of volume {name}"))
 }
@@ -144,7 +157,7 @@ fn decision(action: &Action) -> String {
         Action::PrepareVolumes => "prepare volumes".to_owned(),
         Action::CreateSandbox => "create the sandbox".to_owned(),
         Action::EnsureImage { container, volume } => {
-            format!("{container}: ensure the image{}", of_volume(volume.as_deref()))
+            format!("{}: ensure the image{}", whose(container.as_deref()), of_volume(volume.as_deref()))
         }
         Action::Start { container, attempt } => format!("{container}#{attempt}: start"),
         Action::RunHook { container, attempt, hook } => format!("{container}#{attempt}: run {hook:?}"),

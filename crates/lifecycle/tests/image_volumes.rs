@@ -1,4 +1,5 @@
-//! Images that are volumes: looked for before the container's own, and missed by the containers that mount them only.
+//! Images that are volumes: looked for before the container's own, and missed by the containers that mount them only. One
+//! that nobody mounts is pulled all the same, and nobody waits for it.
 
 mod common;
 
@@ -7,30 +8,53 @@ use std::time::Duration;
 use common::{Bench, image_volume, mount, pod, start};
 use podrun_lifecycle::{Action, Input, Machine, PodEvent, PulledImage};
 use podrun_spec::model::{Pod, PullPolicy, RestartPolicy, VolumeSource};
-use podrun_spec::status::ContainerState;
+use podrun_spec::status::{ContainerState, Phase};
 
-/// Returns a Pod of which `a` mounts the images `data:1` and `data:2`, and `b` none. Nobody mounts `data:3`.
+/// Returns a Pod of which `a` mounts the images `data:1` and `data:2`, and `b` none.
 fn with_images() -> Pod {
     let mut pod = pod(RestartPolicy::Always, &[], &["a", "b"]);
-    pod.spec.volumes =
-        ["1", "2", "3"].map(|n| image_volume(&format!("v{n}"), &format!("data:{n}"))).into_iter().collect();
+    pod.spec.volumes = vec![image_volume("v1", "data:1"), image_volume("v2", "data:2")];
     // The same volume in two places is one image.
     pod.spec.containers[0].volume_mounts = vec![mount("v2", "/2"), mount("v1", "/1"), mount("v1", "/other")];
     pod
 }
 
 fn ensure(container: &str, volume: Option<&str>) -> Action {
-    Action::EnsureImage { container: container.to_owned(), volume: volume.map(str::to_owned) }
+    Action::EnsureImage { container: Some(container.to_owned()), volume: volume.map(str::to_owned) }
 }
 
 fn ready(bench: &mut Bench, volume: Option<&str>, pulled: Option<PulledImage>) -> Vec<Action> {
-    let (container, volume) = ("a".to_owned(), volume.map(str::to_owned));
+    ready_for(bench, Some("a"), volume, pulled)
+}
+
+fn ready_for(
+    bench: &mut Bench,
+    container: Option<&str>,
+    volume: Option<&str>,
+    pulled: Option<PulledImage>,
+) -> Vec<Action> {
+    let (container, volume) = (container.map(str::to_owned), volume.map(str::to_owned));
     bench.step(Input::ImageReady { container, volume, image_id: "sha256:1".to_owned(), pulled })
 }
 
 fn failed(bench: &mut Bench, volume: &str, reason: &str) -> Vec<Action> {
-    let (container, volume) = ("a".to_owned(), Some(volume.to_owned()));
+    failed_for(bench, Some("a"), volume, reason)
+}
+
+fn failed_for(bench: &mut Bench, container: Option<&str>, volume: &str, reason: &str) -> Vec<Action> {
+    let (container, volume) = (container.map(str::to_owned), Some(volume.to_owned()));
     bench.step(Input::ImageFailed { container, volume, reason: reason.to_owned(), message: "why".to_owned() })
+}
+
+/// Returns a Pod whose container `a` mounts none of the images `data:1` and `data:2`.
+fn unmounted() -> Pod {
+    let mut pod = pod(RestartPolicy::Always, &[], &["a"]);
+    pod.spec.volumes = vec![image_volume("v1", "data:1"), image_volume("v2", "data:2")];
+    pod
+}
+
+fn ensure_unmounted(volume: &str) -> Action {
+    Action::EnsureImage { container: None, volume: Some(volume.to_owned()) }
 }
 
 /// Returns the events as `object reason: message` and forgets them.
@@ -61,7 +85,7 @@ fn they_are_ensured_one_after_the_other_before_the_containers_own() {
     assert_eq!(ready(&mut bench, None, None), []);
     assert_eq!(ready(&mut bench, Some("v2"), None), []);
     assert_eq!(ready(&mut bench, Some("v1"), None), [ensure("a", Some("v2"))]);
-    bench.step(Input::ImagePulling { container: "a".to_owned(), volume: Some("v2".to_owned()) });
+    bench.step(Input::ImagePulling { container: Some("a".to_owned()), volume: Some("v2".to_owned()) });
     bench.boot += Duration::from_secs(2);
     let pulled = Some(PulledImage { took: Duration::from_secs(1), bytes: 7 });
     assert_eq!(ready(&mut bench, Some("v2"), pulled), [ensure("a", None)]);
@@ -153,4 +177,128 @@ fn a_container_that_is_restarted_asks_again() {
     bench.start("a", 0);
     bench.start("b", 0);
     assert_eq!(bench.exited("a", 0, 0), [ensure("a", Some("v1"))]);
+}
+
+#[test]
+fn images_that_nobody_mounts_are_pulled_beside_the_start() {
+    let mut bench = Bench::new(&unmounted());
+    bench.step(Input::Created);
+    bench.step(Input::VolumesReady);
+    let first = [common::ensure("a"), ensure_unmounted("v1")];
+    assert_eq!(bench.step(Input::SandboxReady { pod_ips: Vec::new() }), first);
+    // The start does not wait, and neither does what runs.
+    bench.start("a", 0);
+    assert_eq!(bench.machine.deadline(), None);
+    assert_eq!(bench.exited("a", 0, 1), [common::ensure("a")]);
+    bench.start("a", 1);
+    told(&mut bench);
+    // Answers about others are late or wrong.
+    assert_eq!(ready_for(&mut bench, None, Some("v2"), None), []);
+    assert_eq!(ready_for(&mut bench, None, None, None), []);
+    assert_eq!(ready_for(&mut bench, Some("a"), Some("v1"), None), []);
+    bench.step(Input::ImagePulling { container: None, volume: Some("v1".to_owned()) });
+    bench.boot += Duration::from_secs(2);
+    let pulled = Some(PulledImage { took: Duration::from_secs(1), bytes: 7 });
+    assert_eq!(ready_for(&mut bench, None, Some("v1"), pulled), [ensure_unmounted("v2")]);
+    assert_eq!(ready_for(&mut bench, None, Some("v2"), None), []);
+    assert_eq!(
+        told(&mut bench),
+        [
+            "pod Pulling: Pulling image \"data:1\"",
+            "pod Pulled: Successfully pulled image \"data:1\" in 1s (2s including waiting). Image size: 7 bytes.",
+            "pod Pulled: Container image \"data:2\" already present on machine",
+        ]
+    );
+    // They are here from now on.
+    assert_eq!(bench.machine.deadline(), None);
+    assert_eq!(bench.machine.outstanding(), []);
+}
+
+#[test]
+fn a_failed_pull_that_nobody_waits_for_is_told_and_backed_off_from() {
+    let mut bench = Bench::ready(&unmounted());
+    bench.start("a", 0);
+    let status = bench.machine.status();
+    told(&mut bench);
+    assert_eq!(failed_for(&mut bench, None, "v1", "ErrImagePull"), [ensure_unmounted("v2")]);
+    let failure = [
+        "pod Pulling: Pulling image \"data:1\"",
+        "pod Failed: Failed to pull image \"data:1\": why",
+        "pod BackOff: Back-off pulling image \"data:1\"",
+    ];
+    assert_eq!(told(&mut bench), failure);
+    // One is asked for at a time.
+    bench.pass(60);
+    assert_eq!(bench.tick(), []);
+    assert_eq!(ready_for(&mut bench, None, Some("v2"), None), [ensure_unmounted("v1")]);
+    told(&mut bench);
+    for wait in [20, 40, 80] {
+        assert_eq!(failed_for(&mut bench, None, "v1", "ErrImagePull"), []);
+        assert_eq!(told(&mut bench), failure);
+        assert_eq!(bench.tick_at_deadline(), (wait, vec![ensure_unmounted("v1")]));
+    }
+    assert_eq!(ready_for(&mut bench, None, Some("v1"), None), []);
+    assert_eq!(bench.machine.deadline(), None);
+    assert_eq!(bench.machine.status(), status, "no status tells of it");
+}
+
+#[test]
+fn an_image_that_nobody_mounts_and_that_is_never_pulled_is_looked_for_with_each_sync() {
+    let mut bench = Bench::ready(&unmounted());
+    bench.start("a", 0);
+    told(&mut bench);
+    for reason in ["ErrImageNeverPull", "InvalidImageName", "ImageInspectError"] {
+        failed_for(&mut bench, None, "v1", reason);
+        let event = if reason == "ErrImageNeverPull" { reason } else { "InspectFailed" };
+        assert_eq!(told(&mut bench), [format!("pod {event}: why")]);
+        ready_for(&mut bench, None, Some("v2"), None);
+        assert_eq!(bench.tick_at_deadline(), (60, vec![ensure_unmounted("v1")]));
+        told(&mut bench);
+    }
+}
+
+#[test]
+fn who_waits_for_the_same_pull_makes_the_wait_no_longer() {
+    let mut pod = unmounted();
+    pod.spec.volumes = vec![image_volume("v1", &pod.spec.containers[0].image)];
+    let mut bench = Bench::ready(&pod);
+    assert_eq!(failed_for(&mut bench, None, "v1", "ErrImagePull"), []);
+    bench.image_failed("a", "ErrImagePull", "why");
+    bench.tick();
+    assert_eq!(waiting(&bench, 0).0, "ImagePullBackOff");
+    assert_eq!(bench.tick_at_deadline(), (10, vec![common::ensure("a"), ensure_unmounted("v1")]));
+}
+
+#[test]
+fn a_supervisor_that_takes_over_goes_on_with_an_image_that_nobody_mounts() {
+    let pod = unmounted();
+    let mut bench = Bench::ready(&pod);
+    bench.start("a", 0);
+    ready_for(&mut bench, None, Some("v1"), None);
+    let state = serde_json::to_string(bench.machine.state()).expect("a state is JSON");
+    bench.machine = Machine::restore(&pod, serde_json::from_str(&state).expect("it was just written"));
+    assert_eq!(bench.machine.outstanding(), [ensure_unmounted("v2")]);
+    // The loss of a sandbox ends no pull, and all are looked for again with the next one.
+    assert_eq!(bench.step(Input::SandboxLost), [Action::StopSandbox]);
+    assert_eq!(bench.step(Input::SandboxStopped), [Action::CreateSandbox]);
+    assert_eq!(ready_for(&mut bench, None, Some("v2"), None), []);
+    let next = [common::ensure("a"), ensure_unmounted("v1")];
+    assert_eq!(bench.step(Input::SandboxReady { pod_ips: Vec::new() }), next);
+}
+
+#[test]
+fn a_pod_that_ends_waits_for_no_image() {
+    let mut pod = unmounted();
+    pod.spec.restart_policy = RestartPolicy::Never;
+    let mut bench = Bench::ready(&pod);
+    bench.start("a", 0);
+    assert_eq!(bench.exited("a", 0, 0), [Action::StopSandbox]);
+    assert_eq!(bench.machine.outstanding(), [Action::StopSandbox]);
+    told(&mut bench);
+    assert_eq!(failed_for(&mut bench, None, "v1", "ErrImagePull"), []);
+    assert_eq!(bench.step(Input::SandboxStopped), [Action::CleanUp]);
+    bench.step(Input::CleanedUp);
+    assert_eq!(bench.machine.deadline(), None);
+    assert_eq!(bench.machine.status().phase, Phase::Succeeded);
+    assert!(told(&mut bench).is_empty());
 }

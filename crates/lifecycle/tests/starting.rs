@@ -274,12 +274,12 @@ fn a_pull_is_announced_once_and_timed() {
         one.spec.containers[0].pull_policy = policy;
         let mut bench = Bench::ready(&one);
         if announced {
-            bench.step(Input::ImagePulling { container: "a".to_owned(), volume: None });
-            bench.step(Input::ImagePulling { container: "a".to_owned(), volume: None });
+            bench.step(Input::ImagePulling { container: Some("a".to_owned()), volume: None });
+            bench.step(Input::ImagePulling { container: Some("a".to_owned()), volume: None });
         }
         bench.boot += Duration::from_millis(1500);
         bench.step(Input::ImageReady {
-            container: "a".to_owned(),
+            container: Some("a".to_owned()),
             volume: None,
             image_id: "sha256:1".to_owned(),
             pulled: Some(PulledImage { took: Duration::from_millis(1200), bytes: 2_120_203 }),
@@ -412,7 +412,8 @@ fn the_loss_of_the_sandbox_begins_anew_or_ends_by_policy() {
         bench.step(Input::SandboxReady { pod_ips: vec!["10.0.0.3".to_owned()] });
         let mut started = Vec::new();
         for _ in 0..20 {
-            let Some(Action::EnsureImage { container, .. }) = bench.machine.outstanding().first().cloned()
+            let Some(Action::EnsureImage { container: Some(container), .. }) =
+                bench.machine.outstanding().first().cloned()
             else {
                 if bench.machine.deadline().is_some() {
                     bench.tick_at_deadline();

@@ -158,8 +158,11 @@ fn check_non_root(
     }
 }
 
-/// The Pod's stop signal wins over the image's, and where neither has one it is SIGTERM.
-fn stop_signal(container: &Container, image: &ImageFacts) -> Result<i32, ConfigFault> {
+/// Returns the number of the signal that asks a container to end: the Pod's, else the image's, else SIGTERM.
+///
+/// # Errors
+/// [`ConfigFault::StopSignal`] for an image that names none that there is.
+pub fn stop_signal(container: &Container, image: &ImageFacts) -> Result<i32, ConfigFault> {
     let own = container.life.stop_signal.as_deref();
     let Some(name) = own.or(Some(&*image.stop_signal)).filter(|name| !name.is_empty()) else {
         return Ok(signal::TERM);

@@ -79,7 +79,7 @@ mod test_support;
 mod text;
 mod volumes;
 
-pub use complete::complete;
+pub use complete::{complete, stop_signal};
 pub use fault::{ConfigFault, PlanFault};
 pub use model::{ContainerPlan, ContainerSetup, Plan};
 pub use mounts::may_cover_in_proc;

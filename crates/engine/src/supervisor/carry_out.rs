@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 impl Supervisor {
     /// Carries one action out. Its answer is queued, now or when slow work is done.
     pub(super) fn carry_out(&mut self, action: Action) {
-        if self.machine.stage() == Stage::Stopping {
+        if self.machine.stage() >= Stage::Stopping {
             self.give_up_pulls();
         }
         match action {
@@ -144,19 +144,16 @@ impl Supervisor {
     }
 
     /// Completes the plan of a container with its image and environment.
-    pub(super) fn setup(
-        &mut self,
-        name: &str,
-        attempt: u32,
-    ) -> std::result::Result<ContainerSetup, Unstartable> {
+    fn setup(&mut self, name: &str, attempt: u32) -> std::result::Result<ContainerSetup, Unstartable> {
         // A supervisor that took over has not looked yet.
         self.find_volumes(name)?;
-        if let Some(facts) = self.images.get(name) {
-            return self.setup_with(name, attempt, facts);
+        if !self.images.contains_key(name) {
+            let image = self.present_image(name)?.ok_or_else(|| no_such_container(name))?;
+            self.hold = Some(image.hold);
+            self.keep_image(name, image.facts);
         }
-        let image = self.present_image(name)?.ok_or_else(|| no_such_container(name))?;
-        self.hold = Some(image.hold);
-        self.setup_with(name, attempt, &image.facts)
+        let facts = self.images.get(name).ok_or_else(|| no_such_container(name))?;
+        self.setup_with(name, attempt, facts)
     }
 
     pub(super) fn setup_with(
@@ -181,8 +178,9 @@ impl Supervisor {
         NodeFacts { name: self.node.name.clone(), allocatable: self.node.allocatable.clone() }
     }
 
-    fn send_stop_signal(&mut self, container: &str, attempt: u32) {
-        let signal = self.setup(container, attempt).map_or(libc::SIGTERM, |setup| setup.stop_signal);
+    fn send_stop_signal(&self, container: &str, attempt: u32) {
+        // What runs has been started with an image, and that was written down then.
+        let signal = self.stop_signals.get(container).copied().unwrap_or(libc::SIGTERM);
         if let Some(sandbox) = &self.sandbox {
             let result = sandbox.signal(&self.id(container, attempt), signal);
             Self::note(result);

@@ -9,8 +9,10 @@
 //!
 //! While one image is pulled, the next one that will be needed is pulled ahead, silently: containers start one after the
 //! other, and their downloads need not. What was pulled ahead counts as the pull of the container that then asks for it.
+//! A container and a volume that none mounts may want the same image at the same time: they share the pull.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use podrun_image::pull::{image_to_pull, never_and_absent};
 use podrun_image::registry::{Client, Keyring};
@@ -20,6 +22,7 @@ use podrun_image::{
 use podrun_lifecycle::{Input, PulledImage};
 use podrun_plan::facts::ImageFacts;
 use podrun_plan::model::{ContainerPlan, MountPlan, MountSource, VolumeSourcePlan};
+use podrun_plan::stop_signal;
 use podrun_spec::model::{Object, ObjectKind, PullPolicy, RegistryConfig};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -32,26 +35,28 @@ use crate::paths::Paths;
 use crate::registries;
 
 /// An image that is here.
+#[derive(Clone)]
 pub(super) struct Image {
     /// What `imageID` says: `sha256:…`, or `repository@sha256:…` for one that was pulled.
     pub(super) id: String,
     /// What it says.
     pub(super) facts: ImageFacts,
     /// Keeps its layers from being deleted.
-    pub(super) hold: Hold,
+    pub(super) hold: Arc<Hold>,
 }
 
 /// The waiting reason of a container without an image, and its text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct NoImage {
     pub(super) reason: &'static str,
     pub(super) message: String,
 }
 
-/// An image that a container needs.
-#[derive(Clone)]
+/// An image that the Pod needs.
+#[derive(Clone, PartialEq, Eq)]
 struct Need {
-    container: String,
+    /// The container that needs it; none for a volume that no container mounts.
+    container: Option<String>,
     /// The volume that it is; none for the one that the container runs.
     volume: Option<String>,
     /// As the Pod names it.
@@ -81,7 +86,7 @@ pub(super) struct Pulls {
 struct Running {
     task: AbortHandle,
     /// What waits for it; nothing while it is ahead.
-    need: Option<Need>,
+    needs: Vec<Need>,
 }
 
 /// What the store has of an image, and what is to be done.
@@ -92,10 +97,12 @@ struct Look {
 }
 
 impl Supervisor {
-    pub(super) fn ensure_image(&mut self, container: String, volume: Option<String>) {
+    pub(super) fn ensure_image(&mut self, container: Option<String>, volume: Option<String>) {
         let Some(need) = self.need(container, volume) else { return };
-        if let Some((image_id, facts)) = self.next_image(&need.container) {
-            self.images.insert(need.container.clone(), facts);
+        if let Some(container) = &need.container
+            && let Some((image_id, facts)) = self.next_image(container)
+        {
+            self.keep_image(container, facts);
             self.hold = None;
             self.inputs.push_back(need.ready(image_id, None));
             return;
@@ -103,7 +110,10 @@ impl Supervisor {
         let look = self.look(&need.image, need.policy);
         let asks = matches!(&look, Ok(Look { decision: Decision::Pull, .. }));
         if asks && let Some(running) = self.pulls.running.get_mut(&need.image) {
-            running.need = Some(need.clone());
+            // A start that was given up may have asked before.
+            if !running.needs.contains(&need) {
+                running.needs.push(need.clone());
+            }
             self.inputs.push_back(need.pulling());
             self.pull_ahead();
             return;
@@ -132,10 +142,13 @@ impl Supervisor {
         }
     }
 
-    /// Returns the image that a container runs, or the one that is its volume.
-    fn need(&self, container: String, volume: Option<String>) -> Option<Need> {
+    /// Returns the image that a container runs, or the one that is a volume.
+    fn need(&self, container: Option<String>, volume: Option<String>) -> Option<Need> {
         let (image, policy) = match &volume {
-            None => self.plan.container(&container).map(|plan| (plan.image.clone(), plan.pull_policy))?,
+            None => {
+                let plan = self.plan.container(container.as_deref()?)?;
+                (plan.image.clone(), plan.pull_policy)
+            }
             Some(name) => self.plan.sandbox.volumes.iter().find_map(|volume| match &volume.source {
                 VolumeSourcePlan::Image { reference, pull_policy } if volume.name == *name => {
                     Some((reference.clone(), *pull_policy))
@@ -150,7 +163,7 @@ impl Supervisor {
     fn needs<'a>(&'a self, container: &'a str) -> impl Iterator<Item = Need> + 'a {
         let plan = self.plan.container(container);
         let volumes = plan.into_iter().flat_map(image_volumes).map(|volume| Some(volume.to_owned()));
-        volumes.chain([None]).filter_map(|volume| self.need(container.to_owned(), volume))
+        volumes.chain([None]).filter_map(|volume| self.need(Some(container.to_owned()), volume))
     }
 
     /// Begins to pull an image, for a container or ahead.
@@ -173,12 +186,13 @@ impl Supervisor {
             // The loop is gone only when the process is ending.
             let _ = done.send(Done::Pulled(Box::new(PullDone { image: name, result }))).await;
         });
-        self.pulls.running.insert(image, Running { task: task.abort_handle(), need });
+        let needs = need.into_iter().collect();
+        self.pulls.running.insert(image, Running { task: task.abort_handle(), needs });
     }
 
     /// Pulls the next image that will be needed, if nothing else is pulled ahead.
     fn pull_ahead(&mut self) {
-        if self.stopping || self.pulls.running.values().any(|running| running.need.is_none()) {
+        if self.stopping || self.pulls.running.values().any(|running| running.needs.is_empty()) {
             return;
         }
         let spec = &self.pod.spec;
@@ -204,15 +218,16 @@ impl Supervisor {
 
     /// Takes in what has become of a pull.
     pub(super) fn on_pulled(&mut self, PullDone { image, result }: PullDone) {
-        let need = self.pulls.running.remove(&image).and_then(|running| running.need);
-        match (need, result) {
-            (Some(need), result) => {
-                self.on_image(need, result.map(|(image, pulled)| (image, Some(pulled))));
-            }
-            // The store keeps it; if it should be removed before a container asks, it is pulled again.
-            (None, Ok((_, pulled))) => drop(self.pulls.ahead.insert(image, pulled)),
-            // As above.
-            (None, Err(_)) => {}
+        let needs = self.pulls.running.remove(&image).map_or_else(Vec::new, |running| running.needs);
+        // The store keeps what came ahead; if it should be removed before a container asks, it is pulled again. What failed
+        // ahead fails again then.
+        if needs.is_empty()
+            && let Ok((_, pulled)) = &result
+        {
+            self.pulls.ahead.insert(image, *pulled);
+        }
+        for need in needs {
+            self.on_image(need, result.clone().map(|(image, pulled)| (image, Some(pulled))));
         }
         self.pull_ahead();
         if self.pulls.running.is_empty() {
@@ -225,14 +240,17 @@ impl Supervisor {
         let input = match result {
             Ok((Image { id, facts, hold }, pulled)) => {
                 let input = need.ready(id, pulled);
-                match need.volume {
-                    None => {
-                        self.images.insert(need.container, facts);
-                        self.hold = Some(hold);
-                    }
+                match need {
                     // Other images may have to be pulled before it is mounted. The lease keeps it meanwhile, and nobody
                     // else is kept from the store.
-                    Some(volume) => drop(self.volume_images.insert(volume, facts.layers)),
+                    Need { volume: Some(volume), .. } => {
+                        self.volume_images.insert(volume, facts.layers);
+                    }
+                    Need { container: Some(container), .. } => {
+                        self.keep_image(&container, facts);
+                        self.hold = Some(hold);
+                    }
+                    Need { container: None, volume: None, .. } => {}
                 }
                 input
             }
@@ -242,6 +260,18 @@ impl Supervisor {
             }
         };
         self.inputs.push_back(input);
+    }
+
+    /// Keeps what an image says that a container is about to run.
+    ///
+    /// The state, which is written before the start, has what is needed to stop it.
+    pub(super) fn keep_image(&mut self, container: &str, facts: ImageFacts) {
+        let spec = self.pod.spec.container(container);
+        // With an image that names no signal that there is the container does not start.
+        if let Some(Ok(signal)) = spec.map(|(_, spec)| stop_signal(spec, &facts)) {
+            self.stop_signals.insert(container.to_owned(), signal);
+        }
+        self.images.insert(container.to_owned(), facts);
     }
 
     /// Ends all pulls: the Pod ends. What has come of layers stays in the store for the next one.
@@ -276,7 +306,7 @@ impl Supervisor {
 
     /// Returns a container's image if it is here, whatever the policy: the container was started with it.
     pub(super) fn present_image(&self, container: &str) -> std::result::Result<Option<Image>, NoImage> {
-        self.need(container.to_owned(), None).map(|need| self.present(&need)).transpose()
+        self.need(Some(container.to_owned()), None).map(|need| self.present(&need)).transpose()
     }
 
     /// Finds the images that a container has as volumes, where a supervisor before this one has ensured them.
@@ -318,7 +348,7 @@ impl Supervisor {
         (image, hold): (podrun_image::Image, Hold),
     ) -> std::result::Result<Image, NoImage> {
         hold.lease(&lease_of(&self.pod.meta.uid), &image).map_err(|error| NoImage::inspect(name, &error))?;
-        Ok(Image { id: image.image_id(reference), facts: facts(image), hold })
+        Ok(Image { id: image.image_id(reference), facts: facts(image), hold: Arc::new(hold) })
     }
 
     /// Looks for an image in the store, and decides what to do about it.
@@ -384,7 +414,7 @@ async fn pull(
     // One that is pulled ahead has to be there when a container asks for it.
     hold.lease(lease, &image)?;
     let pulled = PulledImage { took: begun.elapsed(), bytes: image.size };
-    Ok((Image { id: image.image_id(reference), facts: facts(image), hold }, pulled))
+    Ok((Image { id: image.image_id(reference), facts: facts(image), hold: Arc::new(hold) }, pulled))
 }
 
 /// Puts a failed pull into the words of a kubelet, and of containerd below it.

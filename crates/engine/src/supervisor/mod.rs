@@ -37,6 +37,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -86,6 +87,9 @@ struct Saved {
     #[serde(default)]
     ahead: Duration,
     state: State,
+    /// The signals that ask containers to end: images may lose their names while they are used.
+    #[serde(default)]
+    stop_signals: BTreeMap<String, i32>,
 }
 
 /// Waits for a Pod and runs its supervisor until the Pod has ended. Returns the exit code of the process.
@@ -261,11 +265,13 @@ struct Supervisor {
     /// True from the wish to stop the sandbox on: then init's end is no loss.
     stopping: bool,
     images: HashMap<String, ImageFacts>,
+    /// The signal that asks a container to end, by the container.
+    stop_signals: BTreeMap<String, i32>,
     /// Layers of the images that are volumes, the lowest first, by the volume.
     volume_images: BTreeMap<String, Vec<PathBuf>>,
     pulls: Pulls,
     /// Keeps the layers of the image that is about to be mounted.
-    hold: Option<Hold>,
+    hold: Option<Arc<Hold>>,
     /// The container that will be started next, prepared while the one before it starts.
     next: Option<Next>,
     /// Whether this supervisor is the Pod's first: then nothing of a container is there before it is made.
@@ -312,6 +318,7 @@ impl Supervisor {
             published => (published?, false),
         };
         let first = saved.is_none();
+        let stop_signals = saved.as_ref().map(|saved| saved.stop_signals.clone()).unwrap_or_default();
         let (machine, inputs, ahead) = match saved {
             Some(saved) if saved.boot_id == boot_id => {
                 (Machine::restore(&pod, saved.state), VecDeque::new(), saved.ahead)
@@ -361,6 +368,7 @@ impl Supervisor {
             connection: None,
             stopping: false,
             images: HashMap::new(),
+            stop_signals,
             volume_images: BTreeMap::new(),
             pulls: Pulls::default(),
             hold: None,

@@ -72,7 +72,8 @@ impl Supervisor {
         }
         Self::warn_on_error(self.journal.write(&self.record.pod, &self.machine));
         let state = self.machine.state().clone();
-        let saved = Saved { boot_id: self.boot_id.clone(), ahead: self.ahead, state };
+        let (boot_id, stop_signals) = (self.boot_id.clone(), self.stop_signals.clone());
+        let saved = Saved { boot_id, ahead: self.ahead, state, stop_signals };
         write_json(&self.paths.pod_data(&self.pod.meta.uid).join("state.json"), &saved, durable)
     }
 

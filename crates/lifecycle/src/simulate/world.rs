@@ -268,7 +268,7 @@ impl World {
                 Some((options.setup, Input::SandboxReady { pod_ips: vec!["10.0.0.2".to_owned()] }))
             }
             Action::CreateSandbox => Some((options.setup, Input::SandboxFailed { message: failure() })),
-            Action::EnsureImage { container, volume: None } => Some(self.image(container)),
+            Action::EnsureImage { container: Some(container), volume: None } => Some(self.image(container)),
             // A script says nothing about volumes, and they are there.
             Action::EnsureImage { container, volume } => {
                 let (container, volume) = (container.clone(), volume.clone());
@@ -294,13 +294,13 @@ impl World {
     fn image(&self, name: &str) -> (Duration, Input) {
         let container = name.to_owned();
         let failed = |reason: &str, message: String| Input::ImageFailed {
-            container: container.clone(),
+            container: Some(container.clone()),
             volume: None,
             reason: reason.to_owned(),
             message,
         };
         let here = |pulled| Input::ImageReady {
-            container: container.clone(),
+            container: Some(container.clone()),
             volume: None,
             image_id: "sha256:simulated".to_owned(),
             pulled,

@@ -118,7 +118,7 @@ impl Bench {
 
     pub fn image_ready(&mut self, container: &str) -> Vec<Action> {
         self.step(Input::ImageReady {
-            container: container.to_owned(),
+            container: Some(container.to_owned()),
             volume: None,
             image_id: "sha256:1".to_owned(),
             pulled: None,
@@ -127,7 +127,7 @@ impl Bench {
 
     pub fn image_failed(&mut self, container: &str, reason: &str, message: &str) -> Vec<Action> {
         self.step(Input::ImageFailed {
-            container: container.to_owned(),
+            container: Some(container.to_owned()),
             volume: None,
             reason: reason.to_owned(),
             message: message.to_owned(),
@@ -186,7 +186,7 @@ impl Bench {
 }
 
 pub fn ensure(container: &str) -> Action {
-    Action::EnsureImage { container: container.to_owned(), volume: None }
+    Action::EnsureImage { container: Some(container.to_owned()), volume: None }
 }
 
 pub fn start(container: &str, attempt: u32) -> Action {

@@ -60,6 +60,10 @@ pub(crate) struct World {
     shortest: Duration,
     /// Attempts that were started, to see that none is used twice.
     attempts: BTreeSet<(String, u32)>,
+    /// Volumes with an image that no container mounts and that is not here, with the time from which it may be asked for.
+    pub(crate) absent: BTreeMap<String, Duration>,
+    /// All that the machine was told and when; none where another supervisor took over.
+    pub(crate) told: Vec<(Duration, Option<Input>)>,
 }
 
 impl World {
@@ -78,6 +82,8 @@ impl World {
             // A stop that is no deletion may leave no time at all, and then nobody waits for anybody.
             shortest: pod.spec.termination_grace_period,
             attempts: BTreeSet::new(),
+            absent: unmounted(pod).map(|name| (name.to_owned(), Duration::ZERO)).collect(),
+            told: Vec::new(),
         }
     }
 
@@ -119,6 +125,7 @@ impl World {
         let text = serde_json::to_string(self.bench.machine.state()).expect("it is written");
         let state: State = serde_json::from_str(&text).expect("it is read");
         assert_eq!(&state, self.bench.machine.state());
+        self.told.push((self.bench.boot, None));
         self.bench.machine = Machine::restore(&self.pod, state);
         self.waiting = self.bench.machine.outstanding();
     }
@@ -135,6 +142,7 @@ impl World {
         let before = self.bench.machine.status();
         let stage = self.bench.machine.stage();
         self.note_input(&input);
+        self.told.push((self.bench.boot, Some(input.clone())));
         let known = self.bench.actions.len();
         self.bench.step(input);
         for index in known..self.bench.actions.len() {
@@ -167,6 +175,18 @@ impl World {
                 self.running.remove(container);
                 self.stops.remove(container);
             }
+            Input::ImageReady { container: None, volume: Some(volume), .. } if self.is_wanted(volume) => {
+                self.absent.remove(volume);
+            }
+            Input::ImageFailed { container: None, volume: Some(volume), .. } if self.is_wanted(volume) => {
+                self.absent.insert(volume.clone(), self.bench.boot + Duration::from_secs(10));
+            }
+            // All are looked for again with the next sandbox.
+            Input::SandboxStopped if self.bench.machine.stage() == Stage::Rebuilding => {
+                for volume in unmounted(&self.pod) {
+                    self.absent.entry(volume.to_owned()).or_default();
+                }
+            }
             _ => {}
         }
     }
@@ -179,6 +199,13 @@ impl World {
                 assert!(!self.deleted, "{action:?} after a deletion");
                 let stage = self.bench.machine.stage();
                 assert!(stage == Stage::Running, "{action:?} in {stage:?}");
+                if let Action::EnsureImage { container: None, volume } = action {
+                    let volume = volume.as_ref().expect("nothing else is needed by no container");
+                    let from = self.absent.get(volume).expect("nobody mounts it, and it is not here");
+                    assert!(*from <= now, "{volume} is not backed off from");
+                    let outstanding = self.bench.machine.outstanding();
+                    assert_eq!(outstanding.iter().filter(|action| is_unmounted(action)).count(), 1);
+                }
             }
             Action::RunHook { hook: HookKind::PostStart, .. } => assert!(!self.deleted, "{action:?}"),
             // A stop begins with this event, and so does its grace when it is given anew.
@@ -315,6 +342,12 @@ impl World {
         self.bench.machine.outstanding().contains(&common::start(container, attempt))
     }
 
+    /// Returns whether the machine waits for the image of that volume, which no container mounts.
+    fn is_wanted(&self, volume: &str) -> bool {
+        let action = Action::EnsureImage { container: None, volume: Some(volume.to_owned()) };
+        self.bench.machine.outstanding().contains(&action)
+    }
+
     /// Ticks as often as the machine wants it within that time.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.bench.boot + time;
@@ -327,6 +360,19 @@ impl World {
         }
         self.bench.boot = end;
     }
+}
+
+/// Returns the volumes with an image that no container mounts.
+pub(crate) fn unmounted(pod: &Pod) -> impl Iterator<Item = &str> {
+    let is_mounted = |name: &str| {
+        pod.spec.all_containers().any(|(_, c)| c.volume_mounts.iter().any(|mount| mount.name == name))
+    };
+    pod.spec.volumes.iter().map(|volume| &*volume.name).filter(move |name| !is_mounted(name))
+}
+
+/// Returns whether it asks for an image that no container mounts.
+pub(crate) fn is_unmounted(action: &Action) -> bool {
+    matches!(action, Action::EnsureImage { container: None, .. })
 }
 
 fn all(status: &PodStatus) -> Vec<ContainerStatus> {

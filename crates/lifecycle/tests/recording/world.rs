@@ -120,8 +120,9 @@ impl World {
             |is_meant: &dyn Fn(&Action) -> bool| self.bench.actions.iter().filter(|a| is_meant(a)).count();
         let starts = self.scripts.iter().any(|(name, script)| {
             if script.runs.is_empty() {
-                let is_try =
-                    |a: &Action| matches!(a, Action::EnsureImage { container, .. } if container == name);
+                let is_try = |a: &Action| {
+                    matches!(a, Action::EnsureImage { container, .. } if container.as_ref() == Some(name))
+                };
                 return count(&is_try) < script.tries;
             }
             let is_start = |a: &Action| matches!(a, Action::Start { container, .. } if container == name);
@@ -151,21 +152,21 @@ impl World {
                 soon(failure.map_or(Input::VolumesReady, |message| Input::VolumesFailed { message }))
             }
             Action::CreateSandbox => soon(Input::SandboxReady { pod_ips: vec!["POD_IP".to_owned()] }),
-            Action::EnsureImage { container, .. } => match self.scripts[&container].failures.front().cloned()
-            {
-                Some((reason, message)) if !reason.starts_with("CreateContainer") => {
-                    soon(Input::ImageFailed { container, volume: None, reason, message })
+            Action::EnsureImage { container: None, .. } => panic!("no recorded Pod has images as volumes"),
+            Action::EnsureImage { container: Some(name), .. } => {
+                let failure = self.scripts[&name].failures.front().cloned();
+                let container = Some(name);
+                match failure {
+                    Some((reason, message)) if !reason.starts_with("CreateContainer") => {
+                        soon(Input::ImageFailed { container, volume: None, reason, message })
+                    }
+                    _ => {
+                        let pulled = self.pulled.then_some(PULLED);
+                        let image_id = "IMAGE_ID".to_owned();
+                        soon(Input::ImageReady { container, volume: None, image_id, pulled })
+                    }
                 }
-                _ => {
-                    let pulled = self.pulled.then_some(PULLED);
-                    soon(Input::ImageReady {
-                        container,
-                        volume: None,
-                        image_id: "IMAGE_ID".to_owned(),
-                        pulled,
-                    })
-                }
-            },
+            }
             Action::Start { container, attempt } => self.start(container, attempt),
             Action::RunHook { container, attempt, hook } => self.run_hook(container, attempt, hook),
             Action::SendStopSignal { container, attempt } => {

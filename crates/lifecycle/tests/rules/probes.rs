@@ -174,7 +174,12 @@ fn running(pod: &Pod) -> (Machine, Now) {
     machine.step(now, Input::SandboxReady { pod_ips: Vec::new() });
     machine.step(
         now,
-        Input::ImageReady { container: name.clone(), volume: None, image_id: String::new(), pulled: None },
+        Input::ImageReady {
+            container: Some(name.clone()),
+            volume: None,
+            image_id: String::new(),
+            pulled: None,
+        },
     );
     let user = UserStatus { uid: 0, gid: 0, supplemental_groups: Vec::new() };
     machine.step(now, Input::Started { container: name, attempt: 0, at: now.wall, user });

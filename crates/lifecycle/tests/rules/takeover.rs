@@ -48,7 +48,7 @@ impl Life {
     }
 
     fn image(&mut self, container: &str) {
-        let container = container.to_owned();
+        let container = Some(container.to_owned());
         self.tell(Input::ImageReady { container, volume: None, image_id: String::new(), pulled: None });
     }
 
@@ -78,7 +78,7 @@ impl Life {
 }
 
 fn ensure(container: &str) -> Action {
-    Action::EnsureImage { container: container.to_owned(), volume: None }
+    Action::EnsureImage { container: Some(container.to_owned()), volume: None }
 }
 
 fn signal(container: &str) -> Action {

@@ -338,7 +338,7 @@ pub(crate) const TABLE: &[Row] = &[
     yes(
         "Volume",
         "image",
-        "mounted `ro,noexec,nosuid,nodev`; an image that no container mounts is not pulled",
+        "mounted `ro,noexec,nosuid,nodev`; an image that no container mounts is pulled, and nothing waits for it",
     ),
     no("Volume", "iscsi", "volumes are directories of this machine"),
     yes("Volume", "name", ""),
