@@ -24,6 +24,7 @@ use crate::facts::Host;
 use crate::launch::{Waiting, fork_waiting};
 use crate::options::PodOptions;
 use crate::paths::{self, JOURNAL, OLD_JOURNAL, Paths, create_private_dir};
+use crate::planning;
 use crate::record::{self, PodView, Published, Records};
 use crate::registries;
 use crate::supervisor::{self, SupervisorLock};
@@ -128,7 +129,7 @@ impl Engine {
         if let Some(fault) = paths::too_long(&pod.meta.namespace, &pod.meta.name) {
             return Err(Error::Unplannable { faults: vec![fault] });
         }
-        supervisor::make_plan(pod, &self.host()?.facts(options)?)
+        planning::make_plan(pod, &self.host()?.facts(options)?)
     }
 
     /// Sees whether a Pod can be created here, and returns the limits that it would have to live without.
@@ -138,7 +139,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::plan`].
     pub fn check(&self, pod: &Pod, options: &PodOptions) -> Result<Vec<Unenforced>> {
-        self.plan(&supervisor::without_rejected(pod), options).map(|plan| plan.unenforced)
+        self.plan(&planning::without_rejected(pod), options).map(|plan| plan.unenforced)
     }
 
     /// Returns the configuration file.
@@ -326,7 +327,7 @@ impl Engine {
     ///
     /// Cgroups and files that are not there are left out.
     pub fn cgroup_values(&self, view: &PodView) -> Vec<CgroupReadBack> {
-        let planned = self.host().and_then(|host| supervisor::plan_leniently(host, view));
+        let planned = self.host().and_then(|host| planning::plan_leniently(host, view));
         let Ok((plan, host)) = planned else { return Vec::new() };
         let runs = usage::runs(&plan, view).map(|run| (run.path, run.values));
         std::iter::once((plan.sandbox.cgroup.path.clone(), plan.sandbox.cgroup.values.as_slice()))

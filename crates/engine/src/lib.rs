@@ -37,6 +37,7 @@ mod network;
 mod node;
 mod options;
 mod paths;
+mod planning;
 mod protocol;
 mod record;
 mod registries;

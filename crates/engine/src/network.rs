@@ -12,8 +12,9 @@ use podrun_plan::model::{Attachment, BridgePlan, PortMapping};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::planning;
 use crate::record::PodView;
-use crate::supervisor::{self, SupervisorLock};
+use crate::supervisor::SupervisorLock;
 
 /// A Pod at the bridge, and its network namespace while it has one.
 struct Attached {
@@ -111,7 +112,7 @@ impl Engine {
     /// Returns how a Pod stands in the network.
     pub fn network_view(&self, view: &PodView) -> NetworkView {
         let status = &view.published.status;
-        let planned = self.host().and_then(|host| supervisor::plan_leniently(host, view));
+        let planned = self.host().and_then(|host| planning::plan_leniently(host, view));
         let Ok((plan, _)) = planned else { return NetworkView::default() };
         let network = plan.sandbox.network;
         let bandwidth = match network.attachment {
@@ -148,7 +149,7 @@ impl Engine {
 
     /// Finds the network namespace of a Pod by its init, which its cgroup names.
     fn attached(&self, view: &PodView) -> Result<Option<Attached>> {
-        let (plan, host) = supervisor::plan_leniently(self.host()?, view)?;
+        let (plan, host) = planning::plan_leniently(self.host()?, view)?;
         let Attachment::Bridge(bridge) = plan.sandbox.network.attachment else { return Ok(None) };
         let cgroup = host.cgroup.mount.join(&plan.sandbox.cgroup.path).join("init");
         let pids = match Cgroup::open(&cgroup).and_then(|cgroup| cgroup.procs()) {

@@ -7,8 +7,8 @@ use podrun_plan::model::{FileValue, Plan};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::planning;
 use crate::record::PodView;
-use crate::supervisor;
 
 /// What a Pod uses: its cgroup as a whole, with its init and what its volumes in memory have, and each container that runs.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::plan`]; [`Error::Cgroup`] where a cgroup cannot be read.
     pub fn usage(&self, view: &PodView) -> Result<Option<PodUsage>> {
-        let (plan, host) = supervisor::plan_leniently(self.host()?, view)?;
+        let (plan, host) = planning::plan_leniently(self.host()?, view)?;
         let read = |path: &str| -> Result<Option<Stats>> {
             match Cgroup::open(host.cgroup.mount.join(path)).and_then(|cgroup| cgroup.stats()) {
                 Ok(stats) => Ok(Some(stats)),

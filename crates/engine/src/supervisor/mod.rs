@@ -31,7 +31,6 @@ mod server;
 mod take_over;
 mod wishes;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
@@ -44,10 +43,9 @@ use nix::errno::Errno;
 use nix::unistd::write;
 use podrun_image::Hold;
 use podrun_lifecycle::{Action, Input, Machine, Now, State};
-use podrun_plan::admission::{self, Node};
-use podrun_plan::facts::{HostFacts, ImageFacts, UnenforcedLimits};
+use podrun_plan::admission::Node;
+use podrun_plan::facts::{HostFacts, ImageFacts};
 use podrun_plan::model::Plan;
-use podrun_plan::plan;
 use podrun_sandbox::{InitProgram, Sandbox};
 use podrun_spec::model::Pod;
 use serde::{Deserialize, Serialize};
@@ -73,6 +71,7 @@ use crate::facts::Host;
 use crate::launch::{Order, log_to};
 use crate::memory;
 use crate::paths::Paths;
+use crate::planning::{make_plan, plan_leniently, without_rejected};
 use crate::protocol::Message;
 use crate::record::{PodView, Published, Record, Records, read_json, remove_tree};
 
@@ -475,28 +474,6 @@ fn boot_id() -> Result<String> {
     std::fs::read_to_string(path)
         .map(|id| id.trim().to_owned())
         .map_err(|source| Error::io("read", path, source))
-}
-
-/// Computes the plan of a Pod, with all faults as one error.
-pub(crate) fn make_plan(pod: &Pod, host: &HostFacts) -> Result<Plan> {
-    plan(pod, host)
-        .map_err(|faults| Error::Unplannable { faults: faults.iter().map(ToString::to_string).collect() })
-}
-
-/// Returns a Pod without that for which a kubelet rejects it. A rejected Pod never runs, but it has to be named and removed.
-pub(crate) fn without_rejected(pod: &Pod) -> Cow<'_, Pod> {
-    let mut pod = Cow::Borrowed(pod);
-    if admission::rejection(&pod).is_some() {
-        pod.to_mut().spec.security.sysctls.clear();
-    }
-    pod
-}
-
-/// Plans a Pod that exists already: what this host cannot enforce any more is no reason to give up on the rest.
-pub(crate) fn plan_leniently(host: &Host, view: &PodView) -> Result<(Plan, HostFacts)> {
-    let mut host = host.facts(&view.options)?;
-    host.unenforced_limits = UnenforcedLimits::Warn;
-    Ok((make_plan(&without_rejected(&view.pod), &host)?, host))
 }
 
 /// Removes whatever a Pod may have left in the kernel. Its names are all that is needed.

@@ -13,8 +13,9 @@ use podrun_network::{Network, Wanted};
 use podrun_plan::model::{Attachment, BridgePlan, NetworkPlan, PortMapping, SandboxPlan};
 use podrun_spec::env::Addresses;
 
-use super::{Supervisor, make_plan, without_rejected};
+use super::Supervisor;
 use crate::error::chain;
+use crate::planning::{make_plan, without_rejected};
 
 impl Supervisor {
     /// Gives a sandbox its addresses and ports, and writes its hosts file. Returns the addresses.
