@@ -162,8 +162,8 @@ fn a_watch_of_all_shows_new_pods_and_lines_up() {
     assert!(running.starts_with("web "), "{running}");
     podrun.podrun(&["delete", "pod", "web", "--now"]).ok();
     let last = watch.wait_line(|line| line.contains("Terminating"));
-    // ContainerCreating has widened the column, which stays as it is.
-    assert_eq!(last.find(" 0 "), running.find(" 0 "), "{running}\n{last}");
+    // Longer words widen a column, and it never gets narrower.
+    assert!(last.find(" 0 ") >= running.find(" 0 "), "{running}\n{last}");
     podrun.start(&labelled("web", "web"));
     watch.wait_line(|line| line.contains("Running"));
     watch.kill();
