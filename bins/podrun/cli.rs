@@ -11,11 +11,13 @@ use crate::output;
 mod image;
 mod look;
 mod node;
+mod port_forward;
 mod top;
 
 pub(crate) use self::image::*;
 pub(crate) use self::look::*;
 pub(crate) use self::node::*;
+pub(crate) use self::port_forward::*;
 pub(crate) use self::top::*;
 
 /// Runs Kubernetes Pods on one Linux machine, without a cluster.
@@ -106,6 +108,8 @@ pub(crate) enum Command {
     Top(TopArgs),
     /// Run a command in a container.
     Exec(ExecArgs),
+    /// Let connections to this machine arrive inside a Pod.
+    PortForward(PortForwardArgs),
     /// Wait until Pods have a condition, a value, or are gone.
     Wait(WaitArgs),
     /// Set a condition of a Pod, such as that of a readiness gate.

@@ -4,7 +4,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 /// Commands of others, and what podrun has instead.
-const COMMANDS: [(&[&str], &str); 22] = [
+const COMMANDS: [(&[&str], &str); 21] = [
     (
         &["apply", "create", "replace"],
         "podrun run -d FILE makes the Pods of a manifest; podrun delete -f FILE removes them",
@@ -21,10 +21,6 @@ const COMMANDS: [(&[&str], &str); 22] = [
     (
         &["cp"],
         "podrun exec NAME -- cat FILE > FILE, podrun exec -i NAME -- tar x < ARCHIVE, or a hostPath volume",
-    ),
-    (
-        &["port-forward"],
-        "the machine reaches Pods at their addresses: podrun get pod NAME -o wide; others by a hostPort",
     ),
     (&["stats"], "podrun top shows what Pods use"),
     (&["debug"], "podrun exec -it NAME -- sh"),

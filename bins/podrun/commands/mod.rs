@@ -14,6 +14,7 @@ pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod net;
 pub(crate) mod plan;
+pub(crate) mod port_forward;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod simulate;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use podrun_cgroups::Cgroup;
 use podrun_namespaces::{Kind, Namespace, PidFd};
 use podrun_network::{Collected, Difference, Measured, Network, PodState, Wanted};
-use podrun_plan::model::{Attachment, BridgePlan, PortMapping};
+use podrun_plan::facts::HostFacts;
+use podrun_plan::model::{Attachment, BridgePlan, Plan, PortMapping};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -147,20 +148,34 @@ impl Engine {
         Ok(Some(Network::open(&self.paths().run)?))
     }
 
-    /// Finds the network namespace of a Pod by its init, which its cgroup names.
+    /// Returns the network namespace of a Pod, and its init, with which it ends; nothing if the Pod has none.
+    ///
+    /// # Errors
+    /// As [`Engine::plan`]; any errno of finding its init.
+    pub fn network_namespace(&self, view: &PodView) -> Result<Option<(Namespace, PidFd)>> {
+        let (plan, host) = planning::plan_leniently(self.host()?, view)?;
+        namespace_of(&plan, &host)
+    }
+
     fn attached(&self, view: &PodView) -> Result<Option<Attached>> {
         let (plan, host) = planning::plan_leniently(self.host()?, view)?;
+        let Some((netns, _)) = namespace_of(&plan, &host)? else { return Ok(None) };
         let Attachment::Bridge(bridge) = plan.sandbox.network.attachment else { return Ok(None) };
-        let cgroup = host.cgroup.mount.join(&plan.sandbox.cgroup.path).join("init");
-        let pids = match Cgroup::open(&cgroup).and_then(|cgroup| cgroup.procs()) {
-            Err(error) if error.is_gone() => return Ok(None),
-            pids => pids.map_err(Error::Cgroup)?,
-        };
-        // 0 stands for a process that this namespace does not see.
-        let pid = pids.first().and_then(|pid| libc::pid_t::try_from(*pid).ok()).filter(|pid| *pid > 0);
-        let Some(pid) = pid else { return Ok(None) };
-        let netns = PidFd::open(pid).and_then(|init| Namespace::of_process(init.as_fd(), Kind::Net));
-        let netns = netns.map_err(|source| Error::Namespace { source })?;
         Ok(Some(Attached { plan: *bridge, ports: plan.sandbox.network.ports, netns }))
     }
+}
+
+/// Finds the network namespace of a Pod by its init, which its cgroup names.
+fn namespace_of(plan: &Plan, host: &HostFacts) -> Result<Option<(Namespace, PidFd)>> {
+    let cgroup = host.cgroup.mount.join(&plan.sandbox.cgroup.path).join("init");
+    let pids = match Cgroup::open(&cgroup).and_then(|cgroup| cgroup.procs()) {
+        Err(error) if error.is_gone() => return Ok(None),
+        pids => pids.map_err(Error::Cgroup)?,
+    };
+    // 0 stands for a process that this namespace does not see.
+    let pid = pids.first().and_then(|pid| libc::pid_t::try_from(*pid).ok()).filter(|pid| *pid > 0);
+    let Some(pid) = pid else { return Ok(None) };
+    let namespace = PidFd::open(pid)
+        .and_then(|init| Namespace::of_process(init.as_fd(), Kind::Net).map(|netns| (netns, init)));
+    namespace.map(Some).map_err(|source| Error::Namespace { source })
 }
