@@ -8,12 +8,14 @@ use podrun_lifecycle::simulate::TimedFact;
 use crate::commands::wait::{self, Wanted};
 use crate::output;
 
+mod cp;
 mod image;
 mod look;
 mod node;
 mod port_forward;
 mod top;
 
+pub(crate) use self::cp::*;
 pub(crate) use self::image::*;
 pub(crate) use self::look::*;
 pub(crate) use self::node::*;
@@ -108,6 +110,8 @@ pub(crate) enum Command {
     Top(TopArgs),
     /// Run a command in a container.
     Exec(ExecArgs),
+    /// Copy files to and from a container.
+    Cp(CpArgs),
     /// Let connections to this machine arrive inside a Pod.
     PortForward(PortForwardArgs),
     /// Wait until Pods have a condition, a value, or are gone.

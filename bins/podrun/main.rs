@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Command::Logs(args) => commands::logs::run(&global, &args),
         Command::Top(args) => commands::top::run(&global, &args),
         Command::Exec(args) => commands::exec::run(&global, &args),
+        Command::Cp(args) => commands::cp::run(&global, &args),
         Command::PortForward(args) => commands::port_forward::run(&global, &args),
         Command::Delete(args) => commands::delete::run(&global, &args),
         Command::Plan(args) => commands::plan::run(&global, &args),

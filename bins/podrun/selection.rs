@@ -137,7 +137,7 @@ pub(crate) fn hint_for(name: &str) -> Option<String> {
     })
 }
 
-fn is_pod(kind: &str) -> bool {
+pub(crate) fn is_pod(kind: &str) -> bool {
     POD.iter().any(|pod| pod.eq_ignore_ascii_case(kind))
 }
 

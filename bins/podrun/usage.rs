@@ -4,7 +4,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 /// Commands of others, and what podrun has instead.
-const COMMANDS: [(&[&str], &str); 21] = [
+const COMMANDS: [(&[&str], &str); 20] = [
     (
         &["apply", "create", "replace"],
         "podrun run -d FILE makes the Pods of a manifest; podrun delete -f FILE removes them",
@@ -17,10 +17,6 @@ const COMMANDS: [(&[&str], &str); 21] = [
     (
         &["attach"],
         "podrun logs -f NAME follows a container, podrun exec -it NAME -- sh runs a command in one",
-    ),
-    (
-        &["cp"],
-        "podrun exec NAME -- cat FILE > FILE, podrun exec -i NAME -- tar x < ARCHIVE, or a hostPath volume",
     ),
     (&["stats"], "podrun top shows what Pods use"),
     (&["debug"], "podrun exec -it NAME -- sh"),

@@ -3,6 +3,7 @@
 pub(crate) mod annotate;
 pub(crate) mod completion;
 pub(crate) mod condition;
+pub(crate) mod cp;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod doctor;

@@ -41,6 +41,7 @@ mod planning;
 mod protocol;
 mod record;
 mod registries;
+mod root;
 mod supervisor;
 mod upkeep;
 mod usage;

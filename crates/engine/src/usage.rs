@@ -36,7 +36,7 @@ pub struct ContainerUsage {
 
 /// The cgroup of one run of a container.
 pub(crate) struct Run<'a> {
-    name: &'a str,
+    pub(crate) name: &'a str,
     id: &'a str,
     /// Below the cgroup2 mount.
     pub(crate) path: String,
