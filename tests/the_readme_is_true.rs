@@ -103,12 +103,23 @@ fn following_it_from_top_to_bottom_works() {
                 run.kill();
                 start(&["delete", "pod", "web", "--grace-period=0", "--force"]).finish().ok();
             }
+            // It goes on until it is interrupted.
+            ["port-forward", .., port] => {
+                let mut forward = start(&arguments);
+                forward.wait_line(|line| line.ends_with(&format!(" -> {port}")));
+                forward.kill();
+            }
             ["get", "pods"] => {
                 podrun.wait_exit("web", "client");
                 let table = start(&arguments).finish().ok();
                 for row in table.lines().map(without_age) {
                     assert!(shown().contains(&row), "{row:?}");
                 }
+            }
+            ["cp", ..] => {
+                start(&arguments).finish().ok();
+                let page = fs::read_to_string(podrun.dir().join("www/index.html")).expect("it was copied");
+                assert!(page.starts_with("hello from"), "{page}");
             }
             ["logs", .., "-f"] => assert_eq!(start(&arguments).finish().ok(), "hello from web\n"),
             _ => {
