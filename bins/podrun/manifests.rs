@@ -1,6 +1,6 @@
 //! The manifests that a command line names: files, directories, standard input.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use podrun_spec::Manifest;
@@ -52,7 +52,13 @@ fn sources_of(file: &str) -> Result<Vec<Source>, CommandError> {
 }
 
 fn source(path: &Path) -> Result<Source, CommandError> {
-    let text = std::fs::read_to_string(path).map_err(|error| CommandError::io("read", path, &error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        // It was read, and is no manifest.
+        ErrorKind::InvalidData => {
+            CommandError::new(Code::Invalid, format!("{}: no UTF-8 text", path.display()))
+        }
+        _ => CommandError::io("read", path, &error),
+    })?;
     Ok((path.display().to_string(), text))
 }
 
