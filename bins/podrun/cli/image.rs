@@ -87,8 +87,8 @@ pub(crate) enum ProgressFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// The archive or directory; - is standard input.
-    #[arg(value_name = "PATH", required_unless_present = "input")]
+    /// The archive or directory; - is standard input, and so is nothing unless it is a terminal.
+    #[arg(value_name = "PATH")]
     pub(crate) path: Option<PathBuf>,
     /// The same, as podman and docker have it.
     #[arg(short, long, value_name = "PATH", conflicts_with = "path")]
@@ -133,7 +133,7 @@ pub(crate) enum SaveFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// The root file system: a tar archive (plain, gzip, zstd) or a directory.
+    /// The root file system: a tar archive (plain, gzip, zstd) or a directory; - is standard input.
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
     /// Name of the image.
