@@ -17,6 +17,7 @@ fn document_format(text: &str) -> Result<OutputFormat, String> {
 }
 
 #[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct ImageArgs {
     #[command(subcommand)]
     pub(crate) command: ImageCommand,
