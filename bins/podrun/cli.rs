@@ -52,15 +52,20 @@ pub(crate) struct Global {
     pub(crate) root: Option<PathBuf>,
     /// Namespace of the Pods. [default: default, and for a manifest what it says]
     #[arg(short, long, global = true, value_name = "NAME", help_heading = GLOBAL)]
-    pub(crate) namespace: Option<String>,
+    namespace: Option<String>,
     /// Print errors as JSON.
     #[arg(long = "error-format", global = true, value_enum, default_value_t = ErrorFormat::Text, value_name = "FORMAT", help_heading = GLOBAL)]
     pub(crate) error_format: ErrorFormat,
 }
 
 impl Global {
+    /// Returns the namespace that was asked for; an empty one, as of a variable that is not set, is none.
+    pub(crate) fn asked_namespace(&self) -> Option<&str> {
+        self.namespace.as_deref().filter(|namespace| !namespace.is_empty())
+    }
+
     pub(crate) fn namespace(&self) -> &str {
-        self.namespace.as_deref().unwrap_or("default")
+        self.asked_namespace().unwrap_or("default")
     }
 
     pub(crate) fn json_errors(&self) -> bool {
@@ -439,6 +444,15 @@ mod tests {
             let error = super::Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert!(error.to_string().contains("Commands:"), "{line}: {error}");
             assert!(error.use_stderr(), "it is a mistake all the same: {line}");
+        }
+    }
+
+    #[test]
+    fn an_empty_namespace_is_none() {
+        for (line, asked) in [("gc", None), ("gc -n=", None), ("-n shop gc", Some("shop"))] {
+            let cli = super::Cli::parse_from(std::iter::once("podrun").chain(line.split(' ')));
+            assert_eq!(cli.global.asked_namespace(), asked, "{line}");
+            assert_eq!(cli.global.namespace(), asked.unwrap_or("default"), "{line}");
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn read<'a>(
         sources.extend(sources_of(file)?);
     }
     let texts = sources.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-    let manifest = podrun_spec::parse_all(texts, global.namespace.as_deref())?;
+    let manifest = podrun_spec::parse_all(texts, global.asked_namespace())?;
     if manifest.pods.is_empty() {
         let names: Vec<&str> = sources.iter().map(|(name, _)| name.as_str()).collect();
         let message = format!("{}: the manifest has no Pod", names.join(", "));
