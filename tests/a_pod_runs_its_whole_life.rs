@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::io::Read as _;
+
 use common::{Podrun, Running, WAIT_FOR_TERM, pod, sh, with, with_spec};
 use podrun_testkit::require;
 use serde_json::{Value, json};
@@ -19,6 +21,38 @@ fn life() -> Value {
             "initContainers": [with(sh("setup", "echo a page > /shared/page; echo prepared"), mount)],
         }),
     )
+}
+
+#[test]
+fn nobody_speaks_before_its_start_is_told() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    let path = podrun.write(&life());
+    for _ in 0..5 {
+        // Both streams go to one place, as on a terminal.
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let mut command = podrun.command(&["run", "--rm", &path]);
+        command.stderr(writer.try_clone().expect("a pipe")).stdout(writer);
+        let mut run = command.spawn().expect("podrun runs");
+        drop(command);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("text");
+        assert_eq!(run.wait().expect("our own child").code(), Some(0), "{text}");
+        for name in ["setup", "first", "second"] {
+            let place = |wanted: &dyn Fn(&str) -> bool| text.lines().position(wanted).expect("it is told");
+            let started = place(&|line| line.contains(&format!("Started      {name} ")));
+            let spoke = place(&|line| line.starts_with(&format!("[{name}] ")));
+            assert!(started < spoke, "{name}:\n{text}");
+        }
+    }
+    // Nor is anybody kept from it by a hook that takes long.
+    let hook = json!({ "postStart": { "exec": { "command": ["sleep", "1000"] } } });
+    let hooked = with(sh("app", "echo early; exec sleep 1000"), json!({ "lifecycle": hook }));
+    let mut run = podrun.spawn(&["run", "-q", &podrun.write(&pod("hooked", &[hooked]))]);
+    assert_eq!(run.line().as_deref(), Some("[app] early"));
+    podrun.podrun(&["delete", "pod", "hooked", "--force"]).ok();
+    run.finish();
+    podrun.finish();
 }
 
 #[test]

@@ -64,6 +64,13 @@ fn variables_come_from_everywhere() {
     assert!(log.contains("PATH=/usr/local/sbin"), "what the image says holds too:\n{log}");
     let description = podrun.podrun(&["describe", "pod", "env"]).ok();
     assert!(!description.contains("secret\n"), "secrets are not shown:\n{description}");
+    for line in [
+        "      keys  Secret with prefix 'K_'  Optional: false",
+        "      COLOUR:    <set to the key 'colour' of config map 'settings'>  Optional: false",
+        "      POD:       env (v1:metadata.name)",
+    ] {
+        assert!(description.lines().any(|found| found == line), "{line} is missing in\n{description}");
+    }
     podrun.finish();
 }
 

@@ -3,10 +3,12 @@
 mod common;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use common::{Podrun, WAIT_FOR_TERM, cgroup, pod, processes, sh, state, status, with_spec};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use podrun_testkit::require;
 use serde_json::{Value, json};
 
@@ -229,5 +231,49 @@ fn what_cannot_be_removed_is_not_forgotten() {
     let waiting = podrun.spawn(&["delete", "pod", "stuck"]);
     drop(obstacle);
     waiting.finish().ok();
+    podrun.finish();
+}
+
+#[test]
+fn a_full_disk_and_a_read_only_one_are_told_and_leave_nothing() {
+    require!(root, cgroup2, overlay, program("busybox"));
+    let podrun = Podrun::new();
+    // This thread's own mounts, and of what it starts.
+    unshare(CloneFlags::CLONE_NEWNS).expect("root may have its own mounts");
+    let all = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, all, None::<&str>).expect("nothing leads out");
+    let data = podrun.state().join("data/names");
+    fs::create_dir_all(&data).expect("a writable directory");
+    mount(Some("tmpfs"), &data, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).expect("a tmpfs");
+    let path = podrun.write(&pod("web", &[sh("app", "exit 0")]));
+    let fill = data.join("fill");
+    // Full is what takes no byte any more.
+    let mut file = fs::File::create(&fill).expect("room for a file");
+    while file.write_all(&[0; 4096]).is_ok() {}
+    drop(file);
+    let errors = podrun.podrun(&["run", &path]).fails(125);
+    assert!(errors.contains("No space left on device"), "{errors}");
+    fs::remove_file(&fill).expect("our own");
+    assert_eq!(fs::read_dir(&data).expect("readable").count(), 0, "what was written in part");
+    podrun.podrun(&["run", "--rm", &path]).ok();
+    umount2(&data, MntFlags::MNT_DETACH).expect("our own");
+
+    let data = podrun.state().join("data");
+    let finds = |words: &str| {
+        let findings = podrun.podrun(&["doctor"]);
+        let line =
+            findings.stdout.lines().find(|line| line.contains(" state ")).expect("a finding").to_owned();
+        assert!(line.contains(words), "{line}");
+    };
+    finds("ok ");
+    mount(Some("tmpfs"), &data, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).expect("a tmpfs");
+    let mut file = fs::File::create(data.join("fill")).expect("room for a file");
+    while file.write_all(&[0; 4096]).is_ok() {}
+    drop(file);
+    finds("No space left on device");
+    mount(None::<&str>, &data, None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, None::<&str>)
+        .expect("a remount");
+    finds("Read-only file system");
+    umount2(&data, MntFlags::MNT_DETACH).expect("our own");
     podrun.finish();
 }

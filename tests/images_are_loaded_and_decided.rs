@@ -108,6 +108,32 @@ fn a_root_file_system_becomes_an_image() {
 }
 
 #[test]
+fn archives_come_from_standard_input() {
+    require!(root, program("busybox"));
+    let podrun = Podrun::new();
+    let archive = podrun.dir().join("saved.tar");
+    let path = archive.display().to_string();
+    podrun.podrun(&["image", "save", BUSYBOX_REFERENCE, "-o", &path]).ok();
+    let tar = podrun.dir().join("rootfs.tar");
+    busybox(&["tar", "-cf", &tar.display().to_string(), "saved.tar"], podrun.dir()).ok();
+    for (arguments, input) in [
+        (["image", "load"].as_slice(), &archive),
+        (&["image", "load", "-"], &archive),
+        (&["image", "import", "-", "localhost/imported:1"], &tar),
+    ] {
+        let mut command = podrun.command(arguments);
+        command.stdin(fs::File::open(input).expect("it was made"));
+        Running::start(command).finish().ok();
+    }
+    podrun.podrun(&["image", "inspect", "localhost/imported:1"]).ok();
+    podrun.podrun(&["image", "rm", "localhost/imported:1"]).ok();
+    for file in [archive, tar] {
+        fs::remove_file(file).expect("our own");
+    }
+    podrun.finish();
+}
+
+#[test]
 fn an_image_in_use_is_kept() {
     require!(root, cgroup2, overlay, program("busybox"));
     let podrun = Podrun::new();
@@ -127,7 +153,7 @@ fn a_broken_archive_changes_nothing() {
     let path = podrun.dir().join("broken.tar");
     fs::write(&path, "this is no archive").expect("write");
     for (arguments, code) in
-        [(["image", "load", &path.display().to_string()], 1), (["image", "load", "/no/such/file"], 1)]
+        [(["image", "load", &path.display().to_string()], 1), (["image", "load", "/no/such/file"], 4)]
     {
         let error = podrun.podrun(&arguments).fails(code);
         assert_eq!(error.lines().count(), 1, "{error}");

@@ -306,3 +306,28 @@ fn a_pull_is_told_in_the_way_that_is_wanted() {
     assert!(absent.fails(4).contains("not found"));
     finish(podrun, registry, dir);
 }
+
+#[test]
+fn a_registry_without_tls_is_told_how_to_be_allowed() {
+    require!(root, program("busybox"), program("docker-registry"));
+    own_network();
+    let dir = TempRoot::new();
+    let registry = Registry::start(dir.path());
+    push(&registry, "plain", "1", "l");
+    let image = format!("{}/plain:1", registry.name());
+    let podrun = podrun(&registry);
+    let settings = podrun.state().join("etc/registries.toml");
+    let allowed = fs::read_to_string(&settings).expect("it was written");
+    fs::remove_file(&settings).expect("it is ours");
+    let errors = podrun.podrun(&["image", "pull", &image]).fails(1);
+    for line in allowed.lines() {
+        assert!(errors.contains(line), "{line}: {errors}");
+    }
+    fs::write(&settings, "x = 1\n").expect("it is ours");
+    let errors = podrun.podrun(&["image", "pull", &image]).fails(125);
+    assert_eq!(errors.matches("unknown field `x`").count(), 1, "{errors}");
+    fs::write(&settings, allowed).expect("it is ours");
+    podrun.podrun(&["image", "pull", "-q", &image]).ok();
+    podrun.podrun(&["image", "rm", &image]).ok();
+    finish(podrun, registry, dir);
+}

@@ -92,7 +92,10 @@ fn a_manifest_goes_to_the_namespace_that_is_asked_for() {
     assert!(errors.contains("\"shop\" does not match the namespace \"test\""), "{errors}");
     let errors = podrun.podrun(&["run", "-d", &placed]).fails(5);
     assert!(errors.contains("hint: podrun delete pod placed -n shop removes it"), "{errors}");
-    podrun.podrun(&["delete", "-f", &free]).fails(4);
+    for words in [["get", "pod", "free"].as_slice(), &["logs", "free"], &["delete", "-f", &free]] {
+        let errors = podrun.podrun(words).fails(4);
+        assert_eq!(errors, "error: pod \"default/free\" not found\n  hint: there is one with -n shop\n");
+    }
     podrun.podrun(&["delete", "--now", "-n", "shop", "-f", &free, "-f", &placed]).ok();
     assert!(all(&podrun).is_empty());
     podrun.finish();

@@ -24,7 +24,13 @@ pub(crate) use self::top::*;
 
 /// Runs Kubernetes Pods on one Linux machine, without a cluster.
 #[derive(Debug, Parser)]
-#[command(name = "podrun", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "podrun",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 #[command(after_help = "Examples:
   podrun image pull nginx:1.27       pull an image from its registry
   podrun image load nginx.tar        take an image archive into the store
@@ -52,15 +58,20 @@ pub(crate) struct Global {
     pub(crate) root: Option<PathBuf>,
     /// Namespace of the Pods. [default: default, and for a manifest what it says]
     #[arg(short, long, global = true, value_name = "NAME", help_heading = GLOBAL)]
-    pub(crate) namespace: Option<String>,
+    namespace: Option<String>,
     /// Print errors as JSON.
     #[arg(long = "error-format", global = true, value_enum, default_value_t = ErrorFormat::Text, value_name = "FORMAT", help_heading = GLOBAL)]
     pub(crate) error_format: ErrorFormat,
 }
 
 impl Global {
+    /// Returns the namespace that was asked for; an empty one, as of a variable that is not set, is none.
+    pub(crate) fn asked_namespace(&self) -> Option<&str> {
+        self.namespace.as_deref().filter(|namespace| !namespace.is_empty())
+    }
+
     pub(crate) fn namespace(&self) -> &str {
-        self.namespace.as_deref().unwrap_or("default")
+        self.asked_namespace().unwrap_or("default")
     }
 
     pub(crate) fn json_errors(&self) -> bool {
@@ -143,10 +154,14 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit code: 0 when the Pod succeeded, else the code of the first container that failed;
-130 after Ctrl-C; 3 for a manifest that is refused; 125 where podrun or the host failed."
-)]
+#[command(after_help = "Examples:
+  podrun run web.yaml                        run a Pod and follow it
+  podrun run -d -f web.yaml -f db.yaml       leave two in the background
+  podrun run -d -n shop manifests/           all manifests of a directory, in a namespace
+  kubectl get pod web -o yaml | podrun run -d -      one that runs elsewhere
+
+Exit code: 0 when the Pod succeeded, else the code of the first container that failed;
+130 after Ctrl-C; 3 for a manifest that is refused; 125 where podrun or the host failed.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) manifests: ManifestArgs,
@@ -237,6 +252,12 @@ pub(crate) struct ExecArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  podrun delete pod web db                   end two Pods, each with its own grace period
+  podrun delete -f web.yaml                  end the Pods of a manifest
+  podrun delete pods -l app=web --now        end those with a label, a second after the stop signal
+  podrun delete pods --field-selector=status.phase=Succeeded
+  podrun delete pod web --force              do not wait for the containers")]
 pub(crate) struct DeleteArgs {
     /// `pod NAME...`, `pod/NAME` or just names.
     #[arg(value_name = "pod NAME", required_unless_present_any = ["files", "all", "selector"])]
@@ -349,6 +370,7 @@ pub(crate) struct AnnotateArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct NetArgs {
     #[command(subcommand)]
     pub(crate) command: NetCommand,
@@ -426,6 +448,24 @@ mod tests {
             );
         }
         assert!(super::Cli::try_parse_from(["podrun", "exec", "web"]).is_err());
+    }
+
+    #[test]
+    fn who_says_nothing_is_told_what_there_is() {
+        for line in ["podrun", "podrun image", "podrun net"] {
+            let error = super::Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert!(error.to_string().contains("Commands:"), "{line}: {error}");
+            assert!(error.use_stderr(), "it is a mistake all the same: {line}");
+        }
+    }
+
+    #[test]
+    fn an_empty_namespace_is_none() {
+        for (line, asked) in [("gc", None), ("gc -n=", None), ("-n shop gc", Some("shop"))] {
+            let cli = super::Cli::parse_from(std::iter::once("podrun").chain(line.split(' ')));
+            assert_eq!(cli.global.asked_namespace(), asked, "{line}");
+            assert_eq!(cli.global.namespace(), asked.unwrap_or("default"), "{line}");
+        }
     }
 
     #[test]

@@ -89,6 +89,24 @@ pub(crate) fn select(
     Ok((views, missing))
 }
 
+/// Returns an error with the namespace where a Pod is that was looked for in another one.
+pub(crate) fn seen_elsewhere(global: &Global, error: CommandError) -> CommandError {
+    let CommandError::Engine(podrun_engine::Error::NotFound { name, .. }) = &error else { return error };
+    // Whoever may not look has heard of that already.
+    let Ok(pods) = engine(global).and_then(|engine| Ok(engine.pods()?)) else { return error };
+    let namespaces: Vec<&str> = pods
+        .views
+        .iter()
+        .filter(|view| view.pod.meta.name == *name && view.pod.meta.namespace != global.namespace())
+        .map(|view| view.pod.meta.namespace.as_str())
+        .collect();
+    if namespaces.is_empty() {
+        return error;
+    }
+    let hint = format!("there is one with -n {}", namespaces.join(" and one with -n "));
+    CommandError::new(Code::NotFound, error.message()).with_hint(hint)
+}
+
 /// Returns how Pods are run here.
 pub(crate) fn options(
     engine: &Engine,

@@ -31,6 +31,8 @@ enum Node {
 #[derive(Debug)]
 enum Step {
     Field(String),
+    /// `['a','b']`
+    Fields(Vec<String>),
     Recursive(String),
     Index(i64),
     Slice(Option<i64>, Option<i64>),
@@ -200,7 +202,9 @@ fn subscript(text: &str) -> Result<Step, String> {
     if text == "*" {
         Ok(Step::All)
     } else if text.starts_with(['"', '\'']) {
-        Ok(Step::Field(unquote(text)?))
+        let mut names =
+            split_quoted(text).into_iter().map(|name| unquote(name.trim())).collect::<Result<Vec<_>, _>>()?;
+        Ok(if names.len() == 1 { Step::Field(names.remove(0)) } else { Step::Fields(names) })
     } else if let Some(filter) = text.strip_prefix("?(").and_then(|t| t.strip_suffix(')')) {
         self::filter(filter.trim())
     } else if let Some((from, to)) = text.split_once(':') {
@@ -208,6 +212,24 @@ fn subscript(text: &str) -> Result<Step, String> {
     } else {
         number(text)?.map(Step::Index).ok_or_else(|| "empty []".to_owned())
     }
+}
+
+/// Splits at commas outside quotes.
+fn split_quoted(text: &str) -> Vec<&str> {
+    let (mut parts, mut quote, mut start) = (Vec::new(), None, 0);
+    for (index, c) in text.char_indices() {
+        match (quote, c) {
+            (Some(q), c) if c == q => quote = None,
+            (None, '"' | '\'') => quote = Some(c),
+            (None, ',') => {
+                parts.push(&text[start..index]);
+                start = index + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
 }
 
 fn filter(text: &str) -> Result<Step, String> {
@@ -270,6 +292,7 @@ fn select<'a>(path: &[Step], document: &'a Value) -> Vec<&'a Value> {
 fn take<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
     match (step, value) {
         (Step::Field(name), Value::Object(map)) => map.get(name).into_iter().collect(),
+        (Step::Fields(names), Value::Object(map)) => names.iter().filter_map(|name| map.get(name)).collect(),
         (Step::All, Value::Array(items)) => items.iter().collect(),
         (Step::All, Value::Object(map)) => map.values().collect(),
         (Step::Index(index), Value::Array(items)) => {
@@ -361,6 +384,8 @@ mod tests {
             ("name: {.metadata.name}!", "name: web!"),
             ("{..type}", "Ready Initialized"),
             ("{.nothing.here}", ""),
+            ("{.status.containerStatuses[*]['name','restartCount']}", "a 0 b 3"),
+            ("{.metadata['name', \"x\"]}", "web"),
         ];
         for (template, expected) in cases {
             assert_eq!(render(template, &pod).as_deref(), Ok(expected), "{template}");

@@ -63,7 +63,7 @@ fn main() -> ExitCode {
             report::error(&unprinted(error), global.json_errors())
         }
         (Ok(code), _) => code.into(),
-        (Err(error), _) => report::error(&error, global.json_errors()),
+        (Err(error), _) => report::error(&context::seen_elsewhere(&global, error), global.json_errors()),
     }
 }
 

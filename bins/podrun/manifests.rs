@@ -1,6 +1,6 @@
 //! The manifests that a command line names: files, directories, standard input.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use podrun_spec::Manifest;
@@ -25,7 +25,7 @@ pub(crate) fn read<'a>(
         sources.extend(sources_of(file)?);
     }
     let texts = sources.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-    let manifest = podrun_spec::parse_all(texts, global.namespace.as_deref())?;
+    let manifest = podrun_spec::parse_all(texts, global.asked_namespace())?;
     if manifest.pods.is_empty() {
         let names: Vec<&str> = sources.iter().map(|(name, _)| name.as_str()).collect();
         let message = format!("{}: the manifest has no Pod", names.join(", "));
@@ -52,7 +52,13 @@ fn sources_of(file: &str) -> Result<Vec<Source>, CommandError> {
 }
 
 fn source(path: &Path) -> Result<Source, CommandError> {
-    let text = std::fs::read_to_string(path).map_err(|error| CommandError::io("read", path, &error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        // It was read, and is no manifest.
+        ErrorKind::InvalidData => {
+            CommandError::new(Code::Invalid, format!("{}: no UTF-8 text", path.display()))
+        }
+        _ => CommandError::io("read", path, &error),
+    })?;
     Ok((path.display().to_string(), text))
 }
 

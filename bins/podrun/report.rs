@@ -64,7 +64,7 @@ impl CommandError {
         }
     }
 
-    fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         match self {
             Self::Manifest(faults) => faults.to_string(),
             Self::Engine(error) => chain(error),

@@ -18,6 +18,7 @@ fn document_format(text: &str) -> Result<OutputFormat, String> {
 }
 
 #[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct ImageArgs {
     #[command(subcommand)]
     pub(crate) command: ImageCommand,
@@ -88,8 +89,8 @@ pub(crate) enum ProgressFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// The archive or directory; - is standard input.
-    #[arg(value_name = "PATH", required_unless_present = "input")]
+    /// The archive or directory; - is standard input, and so is nothing unless it is a terminal.
+    #[arg(value_name = "PATH")]
     pub(crate) path: Option<PathBuf>,
     /// The same, as podman and docker have it.
     #[arg(short, long, value_name = "PATH", conflicts_with = "path")]
@@ -134,7 +135,7 @@ pub(crate) enum SaveFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// The root file system: a tar archive (plain, gzip, zstd) or a directory.
+    /// The root file system: a tar archive (plain, gzip, zstd) or a directory; - is standard input.
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
     /// Name of the image.

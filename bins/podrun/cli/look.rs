@@ -63,6 +63,13 @@ impl FilterArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  podrun get pods -A -o wide                 all Pods, with addresses
+  podrun get pods -w                         and what becomes of them
+  podrun get pods -l app=web --show-labels
+  podrun get pod web -o yaml
+  podrun get pod web -o jsonpath='{.status.podIP}'
+  podrun get pods -o custom-columns=NAME:.metadata.name,IMAGES:.spec.containers[*].image")]
 pub(crate) struct GetArgs {
     /// `pods`, then names; without names all Pods of the namespace. `pod/NAME` works too.
     #[arg(value_name = "pods [NAME]...")]
@@ -148,6 +155,11 @@ fn event_type(text: &str) -> Result<String, String> {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  podrun logs web -c nginx -f                follow a container
+  podrun logs web --all-containers --prefix
+  podrun logs web --previous --tail=20       the end of what the container said before it was restarted
+  podrun logs -l app=web --since=5m          all Pods with a label")]
 pub(crate) struct LogsArgs {
     /// `NAME` or `NAME/CONTAINER`.
     #[arg(value_name = "POD", required_unless_present = "selector")]

@@ -34,6 +34,10 @@ pub(crate) fn run(global: &Global, args: &AnnotateArgs) -> CommandResult {
             return Err(CommandError::new(Code::Conflict, format!("{message}{}", taken.join("; "))));
         }
     }
+    // The supervisor would say the same, but that it is what was asked for that is wrong shows in the code.
+    view.wire
+        .with_annotations(&changes)
+        .map_err(|faults| CommandError::new(Code::Invalid, faults.join("; ")))?;
     engine.annotate(&view, &changes)?;
     println!("pod/{name} annotated");
     Ok(Code::Ok)

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use podrun_engine::{CgroupReadBack, NetworkView, PodView};
 use podrun_plan::model::RatePlan;
-use podrun_spec::model::{Container, EnvSource, Medium, VolumeSource};
+use podrun_spec::model::{Container, ContainerPort, Medium, VolumeSource};
 use podrun_spec::status::{ContainerState, ContainerStatus, Terminated};
 use podrun_spec::time::Timestamp;
 
+mod environment;
 mod probes;
 
 use super::events::{one_line, seen};
@@ -103,7 +104,8 @@ fn describe(view: &PodView, cgroup: &[CgroupReadBack], network: &NetworkView, no
             sheet.line(title);
         }
         for container in containers {
-            describe_container(&mut sheet, container, statuses.iter().find(|s| s.name == container.name));
+            let status = statuses.iter().find(|s| s.name == container.name);
+            describe_container(&mut sheet, view, container, status);
         }
     }
     describe_conditions(&mut sheet, view);
@@ -160,7 +162,12 @@ fn describe_network(sheet: &mut Sheet, network: &NetworkView) {
     }
 }
 
-fn describe_container(sheet: &mut Sheet, container: &Container, status: Option<&ContainerStatus>) {
+fn describe_container(
+    sheet: &mut Sheet,
+    view: &PodView,
+    container: &Container,
+    status: Option<&ContainerStatus>,
+) {
     sheet.line(&format!("  {}:", container.name));
     if let Some(status) = status {
         sheet.field(4, "Container ID", &status.container_id);
@@ -169,10 +176,17 @@ fn describe_container(sheet: &mut Sheet, container: &Container, status: Option<&
     if let Some(status) = status {
         sheet.field(4, "Image ID", &status.image_id);
     }
+    let port = |number: u16, port: &ContainerPort| format!("{number}/{:?}", port.protocol).to_uppercase();
+    let name = |name: &Option<String>| name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
     let ports: Vec<String> =
-        container.ports.iter().map(|p| format!("{}/{:?}", p.container_port, p.protocol)).collect();
+        container.ports.iter().map(|p| format!("{}{}", port(p.container_port, p), name(&p.name))).collect();
     sheet.field(4, "Ports", if ports.is_empty() { "<none>" } else { "" });
-    ports.iter().for_each(|port| sheet.line(&format!("      {}", port.to_uppercase())));
+    ports.iter().for_each(|port| sheet.line(&format!("      {port}")));
+    let host_ports = container.ports.iter().filter_map(|p| p.host_port.map(|number| port(number, p)));
+    let host_ports = host_ports.collect::<Vec<_>>().join(", ");
+    if !host_ports.is_empty() {
+        sheet.field(4, "Host Ports", &host_ports);
+    }
     for (name, words) in [("Command", &container.command), ("Args", &container.args)] {
         if !words.is_empty() {
             sheet.line(&format!("    {name}:"));
@@ -202,29 +216,20 @@ fn describe_container(sheet: &mut Sheet, container: &Container, status: Option<&
             list.iter().for_each(|(key, quantity)| sheet.field(6, key, &quantity.to_string()));
         }
     }
-    let env: Vec<String> =
-        container.env.iter().map(|v| format!("{}: {}", v.name, env_text(&v.source))).collect();
+    let objects = environment::objects(container);
+    if !objects.is_empty() {
+        sheet.line("    Environment Variables from:");
+        objects.iter().for_each(|line| sheet.line(&format!("      {line}")));
+    }
+    let env = environment::variables(container, |field| environment::value(view, field));
     sheet.field(4, "Environment", if env.is_empty() { "<none>" } else { "" });
-    env.iter().for_each(|line| sheet.line(&format!("      {line}")));
+    // Further lines are indented: they must not pass for variables.
+    env.iter().for_each(|line| sheet.line(&format!("      {}", line.replace('\n', "\n        "))));
     sheet.field(4, "Mounts", if container.volume_mounts.is_empty() { "<none>" } else { "" });
     for mount in &container.volume_mounts {
         let mode = if mount.read_only { "ro" } else { "rw" };
         let path = mount.sub_path.as_ref().map(|p| format!(",path=\"{p}\"")).unwrap_or_default();
         sheet.line(&format!("      {} from {} ({mode}{path})", mount.mount_path, mount.name));
-    }
-}
-
-/// Secrets are named, never shown.
-fn env_text(source: &EnvSource) -> String {
-    match source {
-        EnvSource::Value(value) => value.clone(),
-        EnvSource::Key { kind, name, key, optional } => {
-            format!("<key '{key}' of {kind:?} '{name}'>{}", if *optional { " (optional)" } else { "" })
-        }
-        EnvSource::Field(_) => "<field of the Pod>".to_owned(),
-        EnvSource::Resource(field) => {
-            format!("<{}.{}>", if field.limit { "limits" } else { "requests" }, field.resource)
-        }
     }
 }
 

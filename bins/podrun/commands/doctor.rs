@@ -4,6 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use caps::{CapSet, Capability};
+use nix::errno::Errno;
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
 use podrun_cgroups::{Availability, Controller, Facts, Hierarchy, availability};
 use podrun_engine::Engine;
 use serde_json::json;
@@ -199,9 +202,26 @@ fn network() -> Vec<Finding> {
     findings
 }
 
+/// Returns why nothing can be kept in a directory, which may have to be made first.
+fn not_writable(path: &Path) -> Option<String> {
+    let there = path.ancestors().find(|path| path.exists())?;
+    match access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Err(errno) => Some(format!("{}: {}", there.display(), errno.desc())),
+        Ok(()) => match statvfs(there) {
+            Ok(space) if space.blocks() > 0 && space.blocks_available() == 0 => {
+                Some(format!("{}: {}", there.display(), Errno::ENOSPC.desc()))
+            }
+            _ => None,
+        },
+    }
+}
+
 fn state(engine: &Engine) -> Finding {
     let paths = engine.paths();
     let place = format!("{} and {}", paths.run.display(), paths.data.display());
+    if let Some(why) = [&paths.run, &paths.data].into_iter().find_map(|path| not_writable(path)) {
+        return Finding::new("state", Verdict::Broken, why);
+    }
     match engine.pods() {
         Ok(pods) => match pods.faults.first() {
             None => Finding::new("state", Verdict::Ok, format!("{place}, {} Pods", pods.views.len())),

@@ -91,6 +91,20 @@ fn undo(engine: &Engine, views: &[PodView]) {
 /// How long a supervisor may be out of reach before it is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Which logs are printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Those of containers whose start was told: nobody should speak before that.
+    OfStarted,
+    /// All.
+    All,
+    /// All, with lines that nothing will end any more.
+    Last,
+}
+
+/// Reason, message, object and count of events.
+type Told = BTreeSet<(String, String, Option<String>, u32)>;
+
 /// One Pod that is followed.
 struct Followed {
     view: PodView,
@@ -100,7 +114,7 @@ struct Followed {
     /// Events of a Pod that ended before it told them.
     missed: Vec<EventRecord>,
     /// What was told of events: each supervisor begins with those that there are.
-    told: BTreeSet<(String, String, Option<String>, u32)>,
+    told: Told,
 }
 
 /// All Pods of the manifest, until they have ended.
@@ -164,9 +178,9 @@ impl<'a> Follower<'a> {
                 self.take_messages(index);
             }
             self.print_missed();
-            self.print_logs(false);
+            self.print_logs(Which::OfStarted);
         }
-        self.print_logs(true);
+        self.print_logs(Which::Last);
         self.code()
     }
 
@@ -214,7 +228,7 @@ impl<'a> Follower<'a> {
                 Ok(Some(Message::Finished { .. })) => pod.client = None,
                 Ok(Some(Message::Ok)) => {}
                 Ok(Some(Message::Ended)) => {
-                    self.print_logs(false);
+                    self.print_logs(Which::All);
                     self.pods[index].drained();
                     return;
                 }
@@ -242,13 +256,16 @@ impl<'a> Follower<'a> {
         print_event(event, self.begun, (self.pods.len() > 1).then_some(name));
     }
 
-    fn print_logs(&mut self, last: bool) {
+    fn print_logs(&mut self, which: Which) {
         let several = self.pods.len() > 1;
         let mut output = anstream::stdout().lock();
         for pod in &mut self.pods {
             let name = &pod.view.pod.meta.name;
             for (container, log, lines) in &mut pod.logs {
                 self.changes.watch(log.dir());
+                if which == Which::OfStarted && !has_started(container, &pod.status, &pod.told) {
+                    continue;
+                }
                 let entries = match log.read_new() {
                     Ok(entries) => entries,
                     Err(error) => {
@@ -256,7 +273,7 @@ impl<'a> Follower<'a> {
                         continue;
                     }
                 };
-                let finished = last.then(|| lines.finish()).flatten();
+                let finished = (which == Which::Last).then(|| lines.finish()).flatten();
                 let complete: Vec<Vec<u8>> =
                     entries.iter().filter_map(|e| lines.add(e)).chain(finished).collect();
                 let prefix =
@@ -278,6 +295,21 @@ impl<'a> Follower<'a> {
         }
         self.pods.iter().map(|pod| exit_code(&pod.status)).find(|code| *code != Code::Ok).unwrap_or(Code::Ok)
     }
+}
+
+/// Returns whether a container has started as far as was told: by the event, or, where that was lost with its supervisor,
+/// by the status, which comes later and not before a postStart hook is done.
+fn has_started(container: &str, status: &PodStatus, told: &Told) -> bool {
+    let about = format!("{{{container}}}");
+    let is_start = |(reason, _, path, _): &(String, String, Option<String>, u32)| {
+        reason == "Started" && path.as_ref().is_some_and(|path| path.ends_with(&about))
+    };
+    let mut statuses = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let is_known = statuses.any(|status| {
+        let waits = matches!(status.state, ContainerState::Waiting { .. });
+        status.name == container && (!waits || status.last_state.is_some())
+    });
+    is_known || told.iter().any(is_start)
 }
 
 impl Followed {

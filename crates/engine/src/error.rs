@@ -176,14 +176,33 @@ impl Error {
     }
 }
 
-/// Returns an error and its causes on one line.
+/// Returns an error and its causes on one line. A cause that the error has told already is not told again.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let why = error.to_string();
+        if !text.ends_with(&why) {
+            text.push_str(": ");
+            text.push_str(&why);
+        }
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("f.toml:{0}")]
+        struct Outer(#[source] io::Error);
+        let outer = Outer(io::Error::other("1:1: unknown field"));
+        assert_eq!(chain(&outer), "f.toml:1:1: unknown field");
+        let read = Error::io("read", Path::new("/f"), io::Error::other("no luck"));
+        assert_eq!(chain(&read), "read /f: no luck");
+    }
 }

@@ -126,24 +126,32 @@ pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
 /// `durable` also waits for the disk, so that the text survives a crash of the machine.
 pub(crate) fn write_atomically(path: &Path, content: &[u8], durable: bool) -> Result<()> {
     let tmp = temporary(path);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&tmp)
-        .map_err(|source| Error::io("create", &tmp, source))?;
-    file.write_all(content).map_err(|source| Error::io("write", &tmp, source))?;
-    if durable {
-        file.sync_all().map_err(|source| Error::io("sync", &tmp, source))?;
+    if let Err(error) = write_and_rename(&tmp, path, content, durable) {
+        // On a full disk the next attempt may need its place. What cannot be removed is overwritten then.
+        let _ = fs::remove_file(&tmp);
+        return Err(error);
     }
-    fs::rename(&tmp, path).map_err(|source| Error::io("rename to", path, source))?;
     if durable && let Some(dir) = path.parent() {
         File::open(dir)
             .and_then(|d| d.sync_all())
             .map_err(|source| Error::io("sync directory", dir, source))?;
     }
     Ok(())
+}
+
+fn write_and_rename(tmp: &Path, path: &Path, content: &[u8], durable: bool) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(tmp)
+        .map_err(|source| Error::io("create", tmp, source))?;
+    file.write_all(content).map_err(|source| Error::io("write", tmp, source))?;
+    if durable {
+        file.sync_all().map_err(|source| Error::io("sync", tmp, source))?;
+    }
+    fs::rename(tmp, path).map_err(|source| Error::io("rename to", path, source))
 }
 
 /// Returns where the new text of a file is written. Names of Pods may hold dots, but none begins with one, so that the
@@ -206,6 +214,15 @@ mod tests {
             let made = fs::create_dir_all(paths.pod_logs("default", &name, uid));
             assert_eq!((made.is_ok(), too_long("default", &name).is_none()), (fits, fits), "{length}");
         }
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.json");
+        fs::create_dir(&path).unwrap();
+        write_atomically(&path, b"text", false).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -279,16 +279,25 @@ impl Network {
         let path = self.record_path();
         let temporary = path.with_extension("json.tmp");
         let text = serde_json::to_vec(record).expect("plain data");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(Error::file("create", &temporary))?;
-        file.write_all(&text).map_err(Error::file("write", &temporary))?;
-        fs::rename(&temporary, &path).map_err(Error::file("write", &path))
+        let kept = write_and_rename(&temporary, &path, &text);
+        if kept.is_err() {
+            // On a full disk: nobody would take it away once no Pod needs the record any more.
+            let _ = fs::remove_file(&temporary);
+        }
+        kept
     }
+}
+
+fn write_and_rename(temporary: &Path, path: &Path, text: &[u8]) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(temporary)
+        .map_err(Error::file("create", temporary))?;
+    file.write_all(text).map_err(Error::file("write", temporary))?;
+    fs::rename(temporary, path).map_err(Error::file("write", path))
 }
 
 /// Returns the addresses by which this machine is known: those of the link by which packets leave it, one of each family.

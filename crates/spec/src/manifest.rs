@@ -97,7 +97,15 @@ impl Reading {
                 self.faults.push(fault);
             }
             Ok(documents) => documents.iter().for_each(|node| self.document(node, &Path::default(), None)),
-            Err(syntax) => self.faults.push(Fault::at(syntax.mark, &Path::default(), syntax.message)),
+            Err(syntax) => {
+                let line =
+                    usize::try_from(syntax.mark.line).ok().and_then(|line| text.lines().nth(line.max(1) - 1));
+                let mut fault = Fault::at(syntax.mark, &Path::default(), syntax.message);
+                if line.is_some_and(|line| line.contains("{{")) {
+                    fault = fault.with_hint("a template has to be rendered first, as by helm template");
+                }
+                self.faults.push(fault);
+            }
         }
     }
 

@@ -327,3 +327,28 @@ fn what_several_files_have_twice_is_told_once_with_its_file() {
     let lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
     assert_eq!(lines, ["b.yaml:4:3: metadata.name: the manifest has Pod default/p twice"]);
 }
+
+#[test]
+fn what_is_indented_or_quoted_wrongly_is_led_back() {
+    let hint = |text: &str| faults(text)[0].hint.clone().unwrap_or_default();
+    let indented = |owner: &str| format!("{owner} has such a field: is it indented as it should be?");
+    for (text, expected) in [
+        (pod("  image: i:2"), indented("\"containers\"")),
+        (container("volumes: []"), indented("the PodSpec around it")),
+        (
+            container("command: echo hello"),
+            "a list is written as [a, b], or with a dash before each item".to_owned(),
+        ),
+        (container("ports: {containerPort: 80}"), "each item of a list begins with a dash".to_owned()),
+        (pod("  hostNetwork: 'true'"), "take the quotes away".to_owned()),
+        (pod("  terminationGracePeriodSeconds: '30'"), "take the quotes away".to_owned()),
+        (pod("  hostNetwork: 'yes'"), String::new()),
+        (pod("  nonsense: 1"), String::new()),
+        (
+            "kind: Pod\nmetadata: {name: {{ .Values.name }}}".to_owned(),
+            "a template has to be rendered first, as by helm template".to_owned(),
+        ),
+    ] {
+        assert_eq!(hint(&text), expected, "{text}");
+    }
+}

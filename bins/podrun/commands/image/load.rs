@@ -1,5 +1,6 @@
 //! `podrun image load`, `import` and `tag`.
 
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
 use podrun_engine::Engine;
@@ -19,9 +20,16 @@ pub(super) fn load(engine: &Engine, args: &LoadArgs) -> CommandResult {
     if let Some(platform) = &args.platform {
         options.platform = parse_platform(platform)?;
     }
-    // One of the two is given, or clap has said so.
-    let path = args.path.as_deref().or(args.input.as_deref()).unwrap_or(Path::new("-"));
-    let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
+    let path = match args.path.as_deref().or(args.input.as_deref()) {
+        None if io::stdin().is_terminal() => {
+            return Err(CommandError::new(
+                Code::Usage,
+                "no archive is named, and none comes from a terminal",
+            )
+            .with_hint("podrun image load FILE, or podrun image load < FILE"));
+        }
+        path => source(path.unwrap_or(Path::new("-")))?,
+    };
     for loaded in engine.images()?.load(path, &options)? {
         announce("Loaded", &loaded, args.quiet);
     }
@@ -29,7 +37,8 @@ pub(super) fn load(engine: &Engine, args: &LoadArgs) -> CommandResult {
 }
 
 pub(super) fn import(engine: &Engine, args: &ImportArgs) -> CommandResult {
-    let loaded = engine.images()?.import(&args.path, &reference(&args.name)?, &import_options(args)?)?;
+    let path = source(&args.path)?;
+    let loaded = engine.images()?.import(path, &reference(&args.name)?, &import_options(args)?)?;
     announce("Imported", &loaded, false);
     Ok(Code::Ok)
 }
@@ -42,6 +51,14 @@ pub(super) fn tag(engine: &Engine, args: &TagArgs) -> CommandResult {
         println!("Tagged: {}", name.familiar());
     }
     Ok(Code::Ok)
+}
+
+/// Returns the path of what is read: `-` is standard input. What is not there is told as such before the store is asked.
+fn source(path: &Path) -> Result<&Path, CommandError> {
+    if path == Path::new("-") {
+        return Ok(Path::new("/dev/stdin"));
+    }
+    std::fs::metadata(path).map(|_| path).map_err(|error| CommandError::io("open", path, &error))
 }
 
 fn announce(verb: &str, loaded: &Loaded, quiet: bool) {

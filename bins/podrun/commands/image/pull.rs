@@ -87,11 +87,12 @@ fn failure(image: &str, error: PullError) -> CommandError {
         _ => Code::Failure,
     };
     let hint = match error.registry().map(innermost) {
-        Some(RegistryError::Tls { .. }) => Some(
-            "a registry with a certificate of your own needs its `ca` in registries.toml, one without TLS `plain-http = true`",
-        ),
+        Some(RegistryError::Tls { host, .. }) => Some(format!(
+            "in registries.toml, below [registry.\"{host}\"], `ca = \"FILE\"` is for a certificate of your own and \
+             `plain-http = true` for no TLS"
+        )),
         Some(RegistryError::Denied { .. }) => {
-            Some("log in with `podman login` or `docker login`, or name a file with --authfile")
+            Some("log in with `podman login` or `docker login`, or name a file with --authfile".to_owned())
         }
         _ => None,
     };

@@ -15,21 +15,23 @@ use crate::tree::{Mark, Node, Value};
 /// Decodes a document. What is null or an empty list or map is left out, as the API treats it like an absent field.
 /// Quantities come out in canonical form.
 pub(crate) fn decode(node: &Node, shape: &Shape, root: &Path) -> (Json, Vec<Fault>) {
-    let mut decoder = Decoder { faults: Vec::new() };
+    let mut decoder = Decoder { faults: Vec::new(), around: Vec::new() };
     let json = decoder.value(node, node.mark, shape, root).unwrap_or(Json::Null);
     (json, decoder.faults)
 }
 
-struct Decoder {
+struct Decoder<'a> {
     faults: Vec<Fault>,
+    /// The objects around the one that is read, from the outside.
+    around: Vec<&'a StructShape>,
 }
 
-impl Decoder {
+impl<'a> Decoder<'a> {
     fn fault(&mut self, mark: Mark, path: &Path, message: impl Into<String>) {
         self.faults.push(Fault::at(mark, path, message));
     }
 
-    fn value(&mut self, node: &Node, mark: Mark, shape: &Shape, path: &Path) -> Option<Json> {
+    fn value(&mut self, node: &Node, mark: Mark, shape: &'a Shape, path: &Path) -> Option<Json> {
         match (shape, &node.value) {
             (_, Value::Null) => None,
             (Shape::Any, _) => Some(plain(node)),
@@ -48,10 +50,7 @@ impl Decoder {
             _ => {
                 let message = format!("expected {}, got {}", expected(shape), node.describe());
                 let mut fault = Fault::at(mark, path, message);
-                if let (Shape::Text, Value::Int(_) | Value::Float(_) | Value::Bool(_)) = (shape, &node.value)
-                {
-                    fault = fault.with_hint("put the value in quotes");
-                }
+                fault.hint = rewrite(shape, &node.value).map(str::to_owned);
                 self.faults.push(fault);
                 None
             }
@@ -101,7 +100,7 @@ impl Decoder {
         None
     }
 
-    fn list(&mut self, nodes: &[Node], element: &Shape, path: &Path) -> Option<Json> {
+    fn list(&mut self, nodes: &[Node], element: &'a Shape, path: &Path) -> Option<Json> {
         let mut values = Vec::with_capacity(nodes.len());
         for (index, node) in nodes.iter().enumerate() {
             let path = path.index(index);
@@ -114,7 +113,7 @@ impl Decoder {
         (!nodes.is_empty()).then_some(Json::Array(values))
     }
 
-    fn map(&mut self, node: &Node, shape: &Shape, path: &Path) -> Option<Json> {
+    fn map(&mut self, node: &Node, shape: &'a Shape, path: &Path) -> Option<Json> {
         let mut object = serde_json::Map::new();
         self.each_key(node, path, &Path::key, |decoder, key, value, mark, path| {
             let json = decoder.value(value, mark, shape, path);
@@ -128,8 +127,9 @@ impl Decoder {
         (!object.is_empty()).then_some(Json::Object(object))
     }
 
-    fn object(&mut self, node: &Node, fields: &StructShape, path: &Path) -> Json {
+    fn object(&mut self, node: &Node, fields: &'a StructShape, path: &Path) -> Json {
         let mut object = serde_json::Map::new();
+        self.around.push(fields);
         self.each_key(node, path, &Path::child, |decoder, key, value, mark, path| {
             if let Some(shape) = fields.field(key) {
                 let json = decoder.value(value, mark, shape, path);
@@ -138,11 +138,35 @@ impl Decoder {
                 let mut fault = Fault::at(mark, path, "unknown field");
                 if let Some(name) = suggest(key, fields.fields.iter().map(|(name, _)| *name)) {
                     fault = fault.with_hint(format!("did you mean {name:?}?"));
+                } else if let Some(owner) = decoder.neighbour(node, fields, key) {
+                    fault =
+                        fault.with_hint(format!("{owner} has such a field: is it indented as it should be?"));
                 }
                 decoder.faults.push(fault);
             }
         });
+        self.around.pop();
         Json::Object(object)
+    }
+
+    /// Returns whose field it may be instead: that of something that is written beside it, or of what is around.
+    fn neighbour(&self, node: &Node, fields: &StructShape, key: &str) -> Option<String> {
+        let written = fields.fields.iter().filter(|(name, _)| node.get(name).is_some());
+        let deeper = written.filter_map(|(name, shape)| match shape {
+            Shape::Struct(inner) => Some((name, inner)),
+            Shape::List(element) => match &**element {
+                Shape::Struct(inner) => Some((name, inner)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let mut deeper = deeper.filter(|(_, inner)| inner.field(key).is_some());
+        let mut around = self.around.iter().rev().skip(1).filter(|outer| outer.field(key).is_some());
+        match (deeper.next(), around.next()) {
+            (Some((name, _)), _) => Some(format!("{name:?}")),
+            (None, Some(outer)) => Some(format!("the {} around it", outer.name)),
+            (None, None) => None,
+        }
     }
 
     /// Calls `each` for the first occurrence of each key and names the others.
@@ -164,6 +188,22 @@ impl Decoder {
                 None => each(self, &entry.key, &entry.node, entry.mark, &path),
             }
         }
+    }
+}
+
+/// Returns how a value is written that was meant for something of this shape.
+fn rewrite(shape: &Shape, value: &Value) -> Option<&'static str> {
+    match (shape, value) {
+        (Shape::Text, Value::Int(_) | Value::Float(_) | Value::Bool(_)) => Some("put the value in quotes"),
+        (Shape::Int32 | Shape::Int64, Value::Text(text)) if text.parse::<i64>().is_ok() => {
+            Some("take the quotes away")
+        }
+        (Shape::Bool, Value::Text(text)) if text.parse::<bool>().is_ok() => Some("take the quotes away"),
+        (Shape::List(_), Value::Map(_)) => Some("each item of a list begins with a dash"),
+        (Shape::List(element), Value::Text(_)) if **element == Shape::Text => {
+            Some("a list is written as [a, b], or with a dash before each item")
+        }
+        _ => None,
     }
 }
 
