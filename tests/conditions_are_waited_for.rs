@@ -28,7 +28,7 @@ fn a_readiness_gate_waits_for_its_condition() {
     assert_eq!(wait.finish().code, 0);
     podrun.podrun(&["condition", "gated", "example.com/in-rotation=False"]).ok();
     podrun.podrun(&["wait", "gated", "--for=condition=Ready=False", "--timeout=60s"]).ok();
-    let error = podrun.podrun(&["condition", "gated", "Ready=True"]).fails(125);
+    let error = podrun.podrun(&["condition", "gated", "Ready=True"]).fails(3);
     assert!(error.contains("condition Ready follows from what the pod does"), "{error}");
     podrun.podrun(&["condition", "nobody", "a=True"]).fails(4);
     podrun.finish();

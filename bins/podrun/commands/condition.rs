@@ -1,5 +1,7 @@
 //! `podrun condition`: sets a condition that is not podrun's own, such as a readiness gate's.
 
+use podrun_engine::Error;
+
 use crate::cli::{ConditionArgs, Global};
 use crate::context;
 use crate::exit_code::Code;
@@ -22,7 +24,11 @@ pub(crate) fn run(global: &Global, args: &ConditionArgs) -> CommandResult {
         return Err(CommandError::new(Code::Conflict, format!("pod \"{name}\" has ended ({phase})")));
     }
     let mut client = engine.connect(&view.pod)?;
-    client.set_condition(kind, *status, args.reason.as_deref(), args.message.as_deref())?;
+    match client.set_condition(kind, *status, args.reason.as_deref(), args.message.as_deref()) {
+        // It is what was asked for that is wrong.
+        Err(Error::Refused { answer, .. }) => return Err(CommandError::new(Code::Invalid, answer)),
+        set => set?,
+    }
     println!("pod/{name} condition {kind} set");
     Ok(Code::Ok)
 }
