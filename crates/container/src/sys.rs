@@ -141,21 +141,34 @@ pub(crate) unsafe fn keep_only(stdio: [BorrowedFd<'_>; 3], report: OwnedFd) -> i
     Ok(unsafe { OwnedFd::from_raw_fd(3) })
 }
 
-/// Resets all signals to their default action and blocks none, as a program expects to be started.
+/// Resets all signals to their default action, but for SIGPIPE, which is ignored: to write to nobody is an error to be told
+/// of. So what this process clones has one signal to reset, where to reset each of them takes a call for each.
+pub(crate) fn ignore_broken_pipes_alone() {
+    for signal in 1..=64 {
+        // It fails for SIGKILL and SIGSTOP, which cannot be changed, and for the two that the C library keeps for itself.
+        set_signal_handler(signal, libc::SIG_DFL);
+    }
+    set_signal_handler(libc::SIGPIPE, libc::SIG_IGN);
+}
+
+/// Resets all signals to their default action and blocks none, as a program expects to be started. For clones of a
+/// process that [ignores broken pipes alone](ignore_broken_pipes_alone).
 pub(crate) fn reset_signals() {
     reset_signal_handlers();
     unblock_signals();
 }
 
-/// Resets all signals to their default action.
+/// Resets all signals to their default action, as [`reset_signals`].
 pub(crate) fn reset_signal_handlers() {
-    // SAFETY: a plain struct for which zeroes are a value; SIG_DFL is zero.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
-    for signal in 1..=64 {
-        // SAFETY: reads a live struct. It fails for SIGKILL and SIGSTOP, which cannot be changed, and for the two
-        // signals that the C library keeps for itself.
-        unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
-    }
+    set_signal_handler(libc::SIGPIPE, libc::SIG_DFL);
+}
+
+fn set_signal_handler(signal: c_int, handler: libc::sighandler_t) {
+    // SAFETY: a plain struct for which zeroes are a value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler;
+    // SAFETY: reads a live struct. Both handlers that are passed are the kernel's own.
+    unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
 }
 
 /// Blocks all signals that can be blocked, except for one.

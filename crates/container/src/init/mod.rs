@@ -55,6 +55,7 @@ pub unsafe fn run() -> io::Result<()> {
     let listener = unsafe { Listener::inherited() }?;
     // Nobody in the sandbox may look into this process, or into its clones until they have executed a program.
     nix::sys::prctl::set_dumpable(false)?;
+    sys::ignore_broken_pipes_alone();
     // Each container takes a handful of descriptors. Its own limit is part of its plan.
     sys::raise_descriptor_limit()?;
     let mut init = Init::new(listener)?;
