@@ -11,6 +11,7 @@
 //! One task owns everything that changes. Between two waits it works off all inputs, then writes the state down,
 //! then forgets exit records that init kept for it: a supervisor killed in between leaves them to the next one.
 
+mod alarm;
 mod async_fd;
 mod carry_out;
 mod close;
@@ -53,6 +54,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use self::alarm::Alarm;
 use self::executors::Executors;
 use self::ground::LOOK_EVERY;
 use self::hooks::RunningHook;
@@ -75,7 +77,8 @@ use crate::paths::Paths;
 use crate::protocol::Message;
 use crate::record::{PodView, Published, Record, Records, read_json, remove_tree};
 
-/// After so long without an event the start is over, and memory that it needed can go.
+/// After so long without news the start is over, and memory that it needed can go. A probe that says the same as before is
+/// no news.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// What a supervisor that takes over needs to know.
@@ -145,8 +148,8 @@ async fn supervise(
         loaded => loaded?,
     };
     server::serve(&run_dir, hub.clone()).map_err(|source| Error::io("bind socket in", &run_dir, source))?;
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    look.reset();
+    let mut alarm = Alarm::new()?;
+    let mut look_at = clock::boot() + LOOK_EVERY;
     supervisor.seek_room();
     if supervisor.is_held_back() {
         // Whoever waits for the Pod's start is to see that there will be none for now.
@@ -154,29 +157,36 @@ async fn supervise(
     }
     tell()?;
     supervisor.take_up();
-    let mut trimmed = false;
+    let mut settle_at = Some(clock::boot() + QUIET);
     loop {
-        supervisor.work_off();
+        if supervisor.work_off() {
+            settle_at = settle_at.map(|_| clock::boot() + QUIET);
+        }
         if supervisor.finished {
             break;
         }
-        let deadline = supervisor.deadline();
+        let wake_at = supervisor.deadline().into_iter().chain(settle_at).fold(look_at, Duration::min);
         tokio::select! {
             input = next_sandbox_input(&mut supervisor.connection) => supervisor.on_sandbox(input),
-            () = sleep_until(deadline) => supervisor.on_time(),
-            _ = look.tick() => {
-                match supervisor.look_at_ground(lock, &hub)? {
-                    Some(kept) => lock = kept,
-                    None => return Ok(()),
+            rung = alarm.wait_until(wake_at) => {
+                rung?;
+                supervisor.on_time();
+                let now = clock::boot();
+                if settle_at.is_some_and(|at| at <= now) {
+                    supervisor.settle();
+                    settle_at = None;
+                }
+                if look_at <= now {
+                    look_at = now + LOOK_EVERY;
+                    match supervisor.look_at_ground(lock, &hub)? {
+                        Some(kept) => lock = kept,
+                        None => return Ok(()),
+                    }
                 }
             }
             () = next_room(supervisor.room.as_ref()) => supervisor.seek_room(),
             Some(wish) = wishes.recv() => supervisor.on_wish(wish),
             Some(done) = done.recv() => supervisor.on_done(done),
-            () = tokio::time::sleep(QUIET), if !trimmed => {
-                supervisor.settle();
-                trimmed = true;
-            }
         }
     }
     supervisor.close(lock, wishes).await
@@ -221,13 +231,6 @@ async fn next_sandbox_input(connection: &mut Option<Connection>) -> SandboxInput
         }
         Ok(_) = connection.process.readable() => SandboxInput::Dead,
         else => SandboxInput::Dead,
-    }
-}
-
-async fn sleep_until(deadline: Option<Duration>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep(deadline.saturating_sub(clock::boot())).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -395,13 +398,6 @@ impl Supervisor {
         }
     }
 
-    /// Does what the start had no time for: makes the record last, and gives memory back.
-    fn settle(&self) {
-        let (records, pod) = (self.records.clone(), self.pod.clone());
-        tokio::task::spawn_blocking(move || Self::warn_on_error(records.sync(&pod)));
-        memory::release();
-    }
-
     /// Returns the time since boot, as the machine counts it.
     fn boot(&self) -> Duration {
         clock::boot() + self.ahead
@@ -425,19 +421,20 @@ impl Supervisor {
         self.inputs.iter().any(|i| matches!(i, Input::Unschedulable { .. } | Input::Rejected { .. }))
     }
 
-    /// Works off all inputs and their consequences, then writes down where things stand.
+    /// Works off all inputs and their consequences, then writes down where things stand. Returns whether there was news.
     ///
     /// Nothing is written where nothing has happened: a probe that says the same as before leaves no trace.
-    fn work_off(&mut self) {
+    fn work_off(&mut self) -> bool {
         let news = !self.inputs.is_empty() || !self.waiting.is_empty() || !self.forgettable.is_empty();
         if !news && !self.dirty {
-            return;
+            return false;
         }
         self.publish();
         while let Some(input) = self.inputs.pop_front() {
             self.take_in(input);
         }
         self.save();
+        true
     }
 
     fn take_in(&mut self, input: Input) {

@@ -4,6 +4,7 @@ use podrun_lifecycle::PodEvent;
 
 use super::{Saved, Supervisor, fail};
 use crate::error::Result;
+use crate::memory;
 use crate::protocol::Message;
 use crate::record::{Published, write_json};
 
@@ -74,6 +75,13 @@ impl Supervisor {
         let state = self.machine.state().clone();
         let saved = Saved { boot_id: self.boot_id.clone(), ahead: self.ahead, state };
         write_json(&self.paths.pod_data(&self.pod.meta.uid).join("state.json"), &saved, durable)
+    }
+
+    /// Does what the start had no time for: makes the record last, and gives memory back.
+    pub(super) fn settle(&self) {
+        let (records, pod) = (self.records.clone(), self.pod.clone());
+        tokio::task::spawn_blocking(move || Self::warn_on_error(records.sync(&pod)));
+        memory::release();
     }
 
     /// Notes an error that does not stop the supervisor in its log.
