@@ -97,6 +97,17 @@ pub(crate) fn hard_rlimit(resource: c_int) -> io::Result<u64> {
     Ok(limit.rlim_max)
 }
 
+/// Reads into the room that is left in a buffer, and returns how much. Where nothing is ever read to, no page becomes memory.
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let room = buffer.spare_capacity_mut();
+    // SAFETY: the kernel writes no more than there is room for.
+    let count = unsafe { libc::read(fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len()) };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has just written these bytes.
+    unsafe { buffer.set_len(buffer.len() + count) };
+    Ok(count)
+}
+
 /// Gives free memory back to the kernel.
 pub(crate) fn release_memory() {
     #[cfg(target_env = "gnu")]

@@ -85,7 +85,7 @@ struct Init {
     reaper: Option<(i32, PidFd)>,
     /// A /proc of this process's pid namespace, once it was needed.
     proc: Option<OwnedFd>,
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
 }
 
 impl Init {
@@ -116,7 +116,7 @@ impl Init {
             filters: FilterCache::default(),
             reaper: None,
             proc: None,
-            buffer: vec![0; container::CHUNK].into_boxed_slice(),
+            buffer: Vec::with_capacity(container::CHUNK),
         })
     }
 
