@@ -38,6 +38,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -279,7 +280,7 @@ struct Supervisor {
     published: Published,
     /// Whether `published` is newer than the file.
     dirty: bool,
-    messages: broadcast::Sender<Message>,
+    messages: broadcast::Sender<Arc<Message>>,
     present: watch::Sender<Published>,
     done: mpsc::Sender<Done>,
     /// Who waits for what has come in to be written down.

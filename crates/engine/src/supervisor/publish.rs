@@ -1,5 +1,7 @@
 //! Telling watchers, and writing down where things stand.
 
+use std::sync::Arc;
+
 use podrun_lifecycle::PodEvent;
 
 use super::{Saved, Supervisor, fail};
@@ -13,7 +15,7 @@ impl Supervisor {
         let record = self.events.add(event).clone();
         self.dirty = true;
         // No watcher is not an error.
-        let _ = self.messages.send(Message::Event { event: record });
+        let _ = self.messages.send(Arc::new(Message::Event { event: record }));
     }
 
     /// Tells watchers of a new status; the file follows in [`Self::save`].
@@ -35,7 +37,7 @@ impl Supervisor {
         };
         if !told {
             // No watcher is not an error.
-            let _ = self.messages.send(status_message(&self.published));
+            let _ = self.messages.send(Arc::new(status_message(&self.published)));
         }
         self.present.send_replace(self.published.clone());
     }
