@@ -14,7 +14,11 @@ use crate::protocol::{Message, Request};
 
 impl Supervisor {
     /// Ends the supervisor.
-    pub(super) async fn close(self, lock: SupervisorLock, wishes: mpsc::Receiver<Wish>) -> Result<()> {
+    pub(super) async fn close(
+        self: Box<Self>,
+        lock: SupervisorLock,
+        wishes: mpsc::Receiver<Wish>,
+    ) -> Result<()> {
         let removed = self.remove || self.record.options.remove_when_finished;
         // No container will be started any more.
         Self::warn_on_error(release_images(&self.paths, &self.pod.meta.uid));

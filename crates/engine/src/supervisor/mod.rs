@@ -98,6 +98,8 @@ pub(crate) fn run(engine: &Engine, order: Order, ready: OwnedFd) -> i32 {
     // What does not depend on the Pod is done while the caller still reads its manifest.
     let prepared = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Others wait for the next time; there would be room for 1024.
+        .max_io_events_per_tick(32)
         .build()
         .map_err(|source| Error::Launch { source })
         .and_then(|runtime| Ok((runtime, engine.host()?)));
@@ -141,13 +143,15 @@ async fn supervise(
         // Two looked after the Pod at the same time, and the other one was quicker.
         return tell();
     };
-    let (mut supervisor, hub, mut wishes, mut done) = match Supervisor::load(paths, init, host, uid) {
+    let (supervisor, hub, mut wishes, mut done) = match Supervisor::load(paths, init, host, uid) {
         Err(error @ Error::Gone { .. }) => {
             remove_tree(&run_dir)?;
             return Err(error);
         }
         loaded => loaded?,
     };
+    // What goes by value has a place in this future for each hand it goes through.
+    let mut supervisor = Box::new(supervisor);
     server::serve(&run_dir, hub.clone()).map_err(|source| Error::io("bind socket in", &run_dir, source))?;
     let mut alarm = Alarm::new()?;
     let mut look_at = clock::boot() + LOOK_EVERY;
@@ -305,7 +309,7 @@ impl Supervisor {
         let host_addresses = host.addresses().to_vec();
         let host = host.facts(&record.options)?;
         let plan = make_plan(&without_rejected(&pod), &host)?;
-        let boot_id = boot_id()?;
+        let boot_id = clock::boot_id()?;
         let saved: Option<Saved> = read_json(&paths.pod_data(uid).join("state.json"))?;
         // What the file said follows from the state, but for events: it is written again.
         let (published, dirty) = match records.published(uid) {
@@ -458,13 +462,6 @@ impl Supervisor {
         }
         self.publish();
     }
-}
-
-fn boot_id() -> Result<String> {
-    let path = Path::new("/proc/sys/kernel/random/boot_id");
-    std::fs::read_to_string(path)
-        .map(|id| id.trim().to_owned())
-        .map_err(|source| Error::io("read", path, source))
 }
 
 /// Computes the plan of a Pod, with all faults as one error.
