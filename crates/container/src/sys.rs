@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_ulong, c_void};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -376,10 +377,10 @@ pub(crate) unsafe fn vfork(
     child: extern "C" fn(*mut c_void) -> c_int,
     argument: *mut c_void,
 ) -> io::Result<i32> {
-    // More than the few calls need, an execve of a long path included; in units that keep it aligned. It is not
-    // initialised: in a process that is a copy of another, each page that is written to has to be copied.
-    let mut stack = Vec::<u128>::with_capacity(4096);
-    let top = stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>();
+    // 16 KiB, more than the few calls need, in units that keep it aligned. Neither malloc nor zeroes: in a process that is a
+    // copy of another, each page that is written to has to be copied.
+    let mut stack = [MaybeUninit::<u128>::uninit(); 1024];
+    let top = stack.as_mut_ptr_range().end.cast::<c_void>();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the stack is live memory that grows down from its end and outlives the child, for which this process waits.
     let pid = unsafe { libc::clone(child, top, flags, argument) };
