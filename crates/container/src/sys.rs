@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_ulong, c_void};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -97,6 +98,17 @@ pub(crate) fn hard_rlimit(resource: c_int) -> io::Result<u64> {
     Ok(limit.rlim_max)
 }
 
+/// Reads into the room that is left in a buffer, and returns how much. Where nothing is ever read to, no page becomes memory.
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let room = buffer.spare_capacity_mut();
+    // SAFETY: the kernel writes no more than there is room for.
+    let count = unsafe { libc::read(fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len()) };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has just written these bytes.
+    unsafe { buffer.set_len(buffer.len() + count) };
+    Ok(count)
+}
+
 /// Gives free memory back to the kernel.
 pub(crate) fn release_memory() {
     #[cfg(target_env = "gnu")]
@@ -141,21 +153,34 @@ pub(crate) unsafe fn keep_only(stdio: [BorrowedFd<'_>; 3], report: OwnedFd) -> i
     Ok(unsafe { OwnedFd::from_raw_fd(3) })
 }
 
-/// Resets all signals to their default action and blocks none, as a program expects to be started.
+/// Resets all signals to their default action, but for SIGPIPE, which is ignored: to write to nobody is an error to be told
+/// of. So what this process clones has one signal to reset, where to reset each of them takes a call for each.
+pub(crate) fn ignore_broken_pipes_alone() {
+    for signal in 1..=64 {
+        // It fails for SIGKILL and SIGSTOP, which cannot be changed, and for the two that the C library keeps for itself.
+        set_signal_handler(signal, libc::SIG_DFL);
+    }
+    set_signal_handler(libc::SIGPIPE, libc::SIG_IGN);
+}
+
+/// Resets all signals to their default action and blocks none, as a program expects to be started. For clones of a
+/// process that [ignores broken pipes alone](ignore_broken_pipes_alone).
 pub(crate) fn reset_signals() {
     reset_signal_handlers();
     unblock_signals();
 }
 
-/// Resets all signals to their default action.
+/// Resets all signals to their default action, as [`reset_signals`].
 pub(crate) fn reset_signal_handlers() {
-    // SAFETY: a plain struct for which zeroes are a value; SIG_DFL is zero.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
-    for signal in 1..=64 {
-        // SAFETY: reads a live struct. It fails for SIGKILL and SIGSTOP, which cannot be changed, and for the two
-        // signals that the C library keeps for itself.
-        unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
-    }
+    set_signal_handler(libc::SIGPIPE, libc::SIG_DFL);
+}
+
+fn set_signal_handler(signal: c_int, handler: libc::sighandler_t) {
+    // SAFETY: a plain struct for which zeroes are a value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler;
+    // SAFETY: reads a live struct. Both handlers that are passed are the kernel's own.
+    unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
 }
 
 /// Blocks all signals that can be blocked, except for one.
@@ -352,8 +377,9 @@ pub(crate) unsafe fn vfork(
     child: extern "C" fn(*mut c_void) -> c_int,
     argument: *mut c_void,
 ) -> io::Result<i32> {
-    // More than the few calls need, an execve of a long path included; in units that keep it aligned.
-    let mut stack = vec![0_u128; 4096];
+    // 16 KiB, more than the few calls need, in units that keep it aligned. Neither malloc nor zeroes: in a process that is a
+    // copy of another, each page that is written to has to be copied.
+    let mut stack = [MaybeUninit::<u128>::uninit(); 1024];
     let top = stack.as_mut_ptr_range().end.cast::<c_void>();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the stack is live memory that grows down from its end and outlives the child, for which this process waits.

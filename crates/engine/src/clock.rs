@@ -1,10 +1,14 @@
 //! The clocks, read in one place.
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 use podrun_lifecycle::Now;
 use podrun_spec::time::Timestamp;
+
+use crate::error::{Error, Result};
 
 /// Returns the time on both clocks.
 pub(crate) fn now() -> Now {
@@ -20,4 +24,14 @@ pub(crate) fn wall() -> Timestamp {
 /// Returns the time since boot, suspended time included.
 pub(crate) fn boot() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+/// Returns what tells this boot of the machine from all others.
+///
+/// # Errors
+///
+/// [`Error::Io`]: `ENOENT` if `/proc` is not mounted.
+pub(crate) fn boot_id() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    fs::read_to_string(path).map(|id| id.trim().to_owned()).map_err(|source| Error::io("read", path, source))
 }

@@ -118,6 +118,12 @@ pub enum Error {
         /// What it left in its log.
         reason: String,
     },
+    /// The timer that wakes a supervisor could not be used.
+    #[error("set the timer of the supervisor")]
+    Alarm {
+        /// The errno.
+        source: io::Error,
+    },
     /// The threads of this process could not be counted.
     #[error("count the threads of this process")]
     Threads(#[source] podrun_namespaces::Error),

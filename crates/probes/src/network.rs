@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::text::{errno_text, join_host_port};
-use crate::thread::{enter, on_thread};
+use crate::thread::{enter, on_thread, visit};
 use crate::{Error, Result};
 
 /// When one of several addresses does not answer, the next gets no less than this of the time that is left.
@@ -19,8 +19,8 @@ const LEAST_TIME_PER_ADDRESS: Duration = Duration::from_secs(2);
 
 /// A network namespace to make sockets in. Clones mean the same one.
 ///
-/// A socket stays in the namespace in which it was made, whoever uses it. So nothing of a probe runs inside the Pod: a
-/// thread enters the namespace, makes the socket and ends, and the rest is done from outside. The container sees a
+/// A socket stays in the namespace in which it was made, whoever uses it. So nothing of a probe runs inside the Pod: the
+/// calling thread enters the namespace, makes the socket and comes back, and the rest is done from outside. The container sees a
 /// connection from its own network, and the connection tracking and the ports of the host are not touched.
 ///
 /// `SO_LINGER` is not set, although a kubelet sets it to one second: on Linux it does not shorten `TIME_WAIT`, but makes
@@ -76,13 +76,16 @@ impl Network {
         }
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let namespaces = Arc::clone(&self.namespaces);
-        let made = on_thread(move || {
-            enter(&namespaces, None)?;
-            socket(family, SockType::Stream, flags, None)
-                .map_err(|errno| Error::Socket { source: errno.into() })
-        });
-        Ok(TcpSocket::from_std_stream(StdStream::from(made.await??)))
+        let make = move || socket(family, SockType::Stream, flags, None);
+        let made = match visit(&self.namespaces, make)? {
+            Some(made) => made,
+            None => {
+                let namespaces = Arc::clone(&self.namespaces);
+                on_thread(move || enter(&namespaces, None).map(|()| make())).await??
+            }
+        };
+        let socket = made.map_err(|errno| Error::Socket { source: errno.into() })?;
+        Ok(TcpSocket::from_std_stream(StdStream::from(socket)))
     }
 
     /// Returns the addresses of a host; a name is looked up inside the namespace, with the resolver's files of the caller.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::process;
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
@@ -30,6 +31,23 @@ pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send
 pub(crate) fn start(work: impl FnOnce() + Send + 'static) -> Result<()> {
     let thread = thread::Builder::new().name("podrun-probe".to_owned()).stack_size(STACK);
     thread.spawn(work).map(drop).map_err(|source| Error::Thread { source })
+}
+
+/// Calls `work`, which must not wait, in network namespaces: the calling thread goes there and comes back, which costs a
+/// small part of what a thread of its own does. Returns none, and does nothing, if it could not come back.
+///
+/// Whoever may enter the namespace that it is in already, may enter it again. Should the kernel have no memory for that, the
+/// process is aborted: what this thread does next must not be done in a container's network.
+pub(crate) fn visit<T>(namespaces: &[Namespace], work: impl FnOnce() -> T) -> Result<Option<T>> {
+    let Ok(own) = Namespace::of_current(Kind::Net) else { return Ok(None) };
+    if own.enter().is_err() {
+        return Ok(None);
+    }
+    let worked = enter(namespaces, None).map(|()| work());
+    if own.enter().is_err() {
+        process::abort();
+    }
+    worked.map(Some)
 }
 
 /// Moves the calling thread, which must be a short one, into namespaces and a working directory.

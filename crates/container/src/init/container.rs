@@ -1,7 +1,7 @@
 //! One container as init knows it.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use podrun_cgroups::Cgroup;
@@ -254,7 +254,7 @@ impl Container {
         &mut self,
         pid: i32,
         status: ExitStatus,
-        buffer: &mut [u8],
+        buffer: &mut Vec<u8>,
         now: Timestamp,
     ) -> Vec<Event> {
         if self.pid == Some(pid) {
@@ -315,7 +315,7 @@ impl Container {
     }
 
     /// Reads a chunk of what it writes, and logs it.
-    pub(super) fn read_output(&mut self, source: Source, buffer: &mut [u8], now: Timestamp) -> Vec<Event> {
+    pub(super) fn read_output(&mut self, source: Source, buffer: &mut Vec<u8>, now: Timestamp) -> Vec<Event> {
         let index = usize::from(source == Source::Stderr);
         let mut batch = Vec::new();
         let mut entries = 0;
@@ -326,7 +326,7 @@ impl Container {
     }
 
     /// Its main process has been reaped. What it wrote is logged before its end is told.
-    fn ended(&mut self, status: ExitStatus, buffer: &mut [u8], now: Timestamp) -> Vec<Event> {
+    fn ended(&mut self, status: ExitStatus, buffer: &mut Vec<u8>, now: Timestamp) -> Vec<Event> {
         // An end that comes before the start was told: both are told, in order.
         let mut events = match self.report.as_mut().map(ReportReader::conclude) {
             Some(report) => self.take_in(report, now),
@@ -369,15 +369,16 @@ impl Container {
 /// Reads a chunk and frames it; at the end of the stream also what is held of a line. Returns whether there may be more.
 fn read(
     output: &mut Output,
-    buffer: &mut [u8],
+    buffer: &mut Vec<u8>,
     now: Timestamp,
     batch: &mut Vec<u8>,
     entries: &mut u64,
 ) -> bool {
     let Some(pipe) = &mut output.pipe else { return false };
-    match pipe.read(buffer) {
+    buffer.clear();
+    match sys::read(pipe.as_fd(), buffer) {
         Ok(count) if count > 0 => {
-            *entries += output.framer.push(&buffer[..count], now, batch);
+            *entries += output.framer.push(buffer, now, batch);
             true
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,

@@ -55,6 +55,7 @@ pub unsafe fn run() -> io::Result<()> {
     let listener = unsafe { Listener::inherited() }?;
     // Nobody in the sandbox may look into this process, or into its clones until they have executed a program.
     nix::sys::prctl::set_dumpable(false)?;
+    sys::ignore_broken_pipes_alone();
     // Each container takes a handful of descriptors. Its own limit is part of its plan.
     sys::raise_descriptor_limit()?;
     let mut init = Init::new(listener)?;
@@ -84,7 +85,7 @@ struct Init {
     reaper: Option<(i32, PidFd)>,
     /// A /proc of this process's pid namespace, once it was needed.
     proc: Option<OwnedFd>,
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
 }
 
 impl Init {
@@ -115,7 +116,7 @@ impl Init {
             filters: FilterCache::default(),
             reaper: None,
             proc: None,
-            buffer: vec![0; container::CHUNK].into_boxed_slice(),
+            buffer: Vec::with_capacity(container::CHUNK),
         })
     }
 

@@ -178,6 +178,9 @@ fn a_command_is_what_the_main_process_is() {
         let command = shell(&pod, &setup, FINGERPRINT);
         let what = format!("pid {pid:?} uid {uid:?} no_new_privs {no_new_privs} privileged {privileged}");
         assert!(main.contains("GREETING=hello  world") && main.lines().count() > 60, "{main}");
+        for none in ["SigBlk", "SigIgn", "SigCgt"].map(|set| format!("{set}:\t{:016x}\n", 0)) {
+            assert!(main.contains(&none), "{none} {main}");
+        }
         for (main, command) in main.lines().zip(command.lines()) {
             assert_eq!(main, command, "{what}");
         }

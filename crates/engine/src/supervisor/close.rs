@@ -1,5 +1,6 @@
 //! The end of a supervisor: the last message, then the records if the Pod is to go.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -13,7 +14,11 @@ use crate::protocol::{Message, Request};
 
 impl Supervisor {
     /// Ends the supervisor.
-    pub(super) async fn close(self, lock: SupervisorLock, wishes: mpsc::Receiver<Wish>) -> Result<()> {
+    pub(super) async fn close(
+        self: Box<Self>,
+        lock: SupervisorLock,
+        wishes: mpsc::Receiver<Wish>,
+    ) -> Result<()> {
         let removed = self.remove || self.record.options.remove_when_finished;
         // No container will be started any more.
         Self::warn_on_error(release_images(&self.paths, &self.pod.meta.uid));
@@ -23,7 +28,7 @@ impl Supervisor {
         }
         drop(lock);
         // No watcher is not an error.
-        let _ = self.messages.send(Message::Finished { removed });
+        let _ = self.messages.send(Arc::new(Message::Finished { removed }));
         // Each watcher's task ends when it has passed the last message on; one that does not read is not waited for.
         let passed_on = async {
             while self.messages.receiver_count() > 0 {
@@ -43,7 +48,7 @@ impl Supervisor {
     /// Gives watchers time to read the logs to their ends before they are removed; not for ever.
     async fn let_watchers_drain(&self, mut wishes: mpsc::Receiver<Wish>) {
         const PATIENCE: Duration = Duration::from_secs(2);
-        let Ok(watchers) = self.messages.send(Message::Ended) else { return };
+        let Ok(watchers) = self.messages.send(Arc::new(Message::Ended)) else { return };
         let all = async {
             let mut drained = 0;
             // A watcher that goes away takes its receiver along and is not waited for.

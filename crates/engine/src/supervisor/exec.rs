@@ -42,17 +42,14 @@ impl Spawner for ContainerSpawner {
         let stdio = Stdio::Pipes { stdin: None, stdout: output.as_fd(), stderr: output.as_fd() };
         let exec = self.execs.start(ExecTarget::Id(self.id.clone()), command, &stdio);
         let exec = exec.map_err(|error| Error::Spawner { message: chain(&error) })?;
-        // Init and the command have copies: whoever reads waits for theirs.
-        drop(output);
-        let events = readable(exec.events()).map_err(|source| Error::Watch { source })?;
-        let mut process = ContainerProcess { exec, events, status: None, gone: false };
-        match process.next().await? {
-            ExecEvent::Started => Ok(process),
-            ExecEvent::Failed(failure) => Err(Error::Spawner { message: failure.message }),
-            ExecEvent::Exited(_) | ExecEvent::Gone => {
-                Err(Error::Spawner { message: format!("container {} has ended", self.id) })
-            }
-        }
+        Ok(ContainerProcess {
+            exec,
+            id: self.id.clone(),
+            events: None,
+            started: false,
+            status: None,
+            gone: false,
+        })
     }
 }
 
@@ -60,7 +57,11 @@ impl Spawner for ContainerSpawner {
 #[derive(Debug)]
 pub(crate) struct ContainerProcess {
     exec: Exec,
-    events: AsyncFd<OwnedFd>,
+    /// The container's.
+    id: String,
+    /// Once something had to be waited for.
+    events: Option<AsyncFd<OwnedFd>>,
+    started: bool,
     status: Option<ExitStatus>,
     gone: bool,
 }
@@ -72,14 +73,19 @@ impl ContainerProcess {
             let received = self.exec.recv().map_err(|error| Error::Spawner { message: chain(&error) })?;
             if let Some(event) = received {
                 match &event {
+                    ExecEvent::Started => self.started = true,
                     ExecEvent::Exited(status) => self.status = Some(status_of(*status)),
                     ExecEvent::Gone => self.gone = true,
-                    ExecEvent::Started | ExecEvent::Failed(_) => {}
+                    ExecEvent::Failed(_) => {}
                 }
                 return Ok(event);
             }
-            let ready = self.events.readable().await;
-            ready.map_err(|source| Error::Watch { source })?.clear_ready();
+            let watch = |source| Error::Watch { source };
+            let events = match &self.events {
+                Some(events) => events,
+                None => self.events.insert(readable(self.exec.events()).map_err(watch)?),
+            };
+            events.readable().await.map_err(watch)?.clear_ready();
         }
     }
 }
@@ -89,11 +95,18 @@ impl Process for ContainerProcess {
         loop {
             match (self.status, self.gone) {
                 (Some(status), _) => return Ok(status),
+                (None, true) if !self.started => {
+                    return Err(Error::Spawner { message: format!("container {} has ended", self.id) });
+                }
                 // Whoever could have told was killed too, with the container.
                 (None, true) => {
                     return Ok(ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false });
                 }
-                (None, false) => drop(self.next().await?),
+                (None, false) => {
+                    if let ExecEvent::Failed(failure) = self.next().await? {
+                        return Err(Error::Spawner { message: failure.message });
+                    }
+                }
             }
         }
     }

@@ -11,6 +11,7 @@
 //! One task owns everything that changes. Between two waits it works off all inputs, then writes the state down,
 //! then forgets exit records that init kept for it: a supervisor killed in between leaves them to the next one.
 
+mod alarm;
 mod async_fd;
 mod carry_out;
 mod close;
@@ -52,6 +53,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use self::alarm::Alarm;
 use self::executors::Executors;
 use self::ground::LOOK_EVERY;
 use self::hooks::RunningHook;
@@ -75,7 +77,8 @@ use crate::planning::{make_plan, plan_leniently, without_rejected};
 use crate::protocol::Message;
 use crate::record::{PodView, Published, Record, Records, read_json, remove_tree};
 
-/// After so long without an event the start is over, and memory that it needed can go.
+/// After so long without news the start is over, and memory that it needed can go. A probe that says the same as before is
+/// no news.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// What a supervisor that takes over needs to know.
@@ -97,6 +100,8 @@ pub(crate) fn run(engine: &Engine, order: Order, ready: OwnedFd) -> i32 {
     // What does not depend on the Pod is done while the caller still reads its manifest.
     let prepared = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Others wait for the next time; there would be room for 1024.
+        .max_io_events_per_tick(32)
         .build()
         .map_err(|source| Error::Launch { source })
         .and_then(|runtime| Ok((runtime, engine.host()?)));
@@ -140,16 +145,18 @@ async fn supervise(
         // Two looked after the Pod at the same time, and the other one was quicker.
         return tell();
     };
-    let (mut supervisor, hub, mut wishes, mut done) = match Supervisor::load(paths, init, host, uid) {
+    let (supervisor, hub, mut wishes, mut done) = match Supervisor::load(paths, init, host, uid) {
         Err(error @ Error::Gone { .. }) => {
             remove_tree(&run_dir)?;
             return Err(error);
         }
         loaded => loaded?,
     };
+    // What goes by value has a place in this future for each hand it goes through.
+    let mut supervisor = Box::new(supervisor);
     server::serve(&run_dir, hub.clone()).map_err(|source| Error::io("bind socket in", &run_dir, source))?;
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    look.reset();
+    let mut alarm = Alarm::new()?;
+    let mut look_at = clock::boot() + LOOK_EVERY;
     supervisor.seek_room();
     if supervisor.is_held_back() {
         // Whoever waits for the Pod's start is to see that there will be none for now.
@@ -157,29 +164,36 @@ async fn supervise(
     }
     tell()?;
     supervisor.take_up();
-    let mut trimmed = false;
+    let mut settle_at = Some(clock::boot() + QUIET);
     loop {
-        supervisor.work_off();
+        if supervisor.work_off() {
+            settle_at = settle_at.map(|_| clock::boot() + QUIET);
+        }
         if supervisor.finished {
             break;
         }
-        let deadline = supervisor.deadline();
+        let wake_at = supervisor.deadline().into_iter().chain(settle_at).fold(look_at, Duration::min);
         tokio::select! {
             input = next_sandbox_input(&mut supervisor.connection) => supervisor.on_sandbox(input),
-            () = sleep_until(deadline) => supervisor.on_time(),
-            _ = look.tick() => {
-                match supervisor.look_at_ground(lock, &hub)? {
-                    Some(kept) => lock = kept,
-                    None => return Ok(()),
+            rung = alarm.wait_until(wake_at) => {
+                rung?;
+                supervisor.on_time();
+                let now = clock::boot();
+                if settle_at.is_some_and(|at| at <= now) {
+                    supervisor.settle();
+                    settle_at = None;
+                }
+                if look_at <= now {
+                    look_at = now + LOOK_EVERY;
+                    match supervisor.look_at_ground(lock, &hub)? {
+                        Some(kept) => lock = kept,
+                        None => return Ok(()),
+                    }
                 }
             }
             () = next_room(supervisor.room.as_ref()) => supervisor.seek_room(),
             Some(wish) = wishes.recv() => supervisor.on_wish(wish),
             Some(done) = done.recv() => supervisor.on_done(done),
-            () = tokio::time::sleep(QUIET), if !trimmed => {
-                supervisor.settle();
-                trimmed = true;
-            }
         }
     }
     supervisor.close(lock, wishes).await
@@ -224,13 +238,6 @@ async fn next_sandbox_input(connection: &mut Option<Connection>) -> SandboxInput
         }
         Ok(_) = connection.process.readable() => SandboxInput::Dead,
         else => SandboxInput::Dead,
-    }
-}
-
-async fn sleep_until(deadline: Option<Duration>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep(deadline.saturating_sub(clock::boot())).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -281,7 +288,7 @@ struct Supervisor {
     published: Published,
     /// Whether `published` is newer than the file.
     dirty: bool,
-    messages: broadcast::Sender<Message>,
+    messages: broadcast::Sender<Arc<Message>>,
     present: watch::Sender<Published>,
     done: mpsc::Sender<Done>,
     /// Who waits for what has come in to be written down.
@@ -306,7 +313,7 @@ impl Supervisor {
         let host_addresses = host.addresses().to_vec();
         let host = host.facts(&record.options)?;
         let plan = make_plan(&without_rejected(&pod), &host)?;
-        let boot_id = boot_id()?;
+        let boot_id = clock::boot_id()?;
         let saved: Option<Saved> = read_json(&paths.pod_data(uid).join("state.json"))?;
         // What the file said follows from the state, but for events: it is written again.
         let (published, dirty) = match records.published(uid) {
@@ -402,13 +409,6 @@ impl Supervisor {
         }
     }
 
-    /// Does what the start had no time for: makes the record last, and gives memory back.
-    fn settle(&self) {
-        let (records, pod) = (self.records.clone(), self.pod.clone());
-        tokio::task::spawn_blocking(move || Self::warn_on_error(records.sync(&pod)));
-        memory::release();
-    }
-
     /// Returns the time since boot, as the machine counts it.
     fn boot(&self) -> Duration {
         clock::boot() + self.ahead
@@ -432,19 +432,20 @@ impl Supervisor {
         self.inputs.iter().any(|i| matches!(i, Input::Unschedulable { .. } | Input::Rejected { .. }))
     }
 
-    /// Works off all inputs and their consequences, then writes down where things stand.
+    /// Works off all inputs and their consequences, then writes down where things stand. Returns whether there was news.
     ///
     /// Nothing is written where nothing has happened: a probe that says the same as before leaves no trace.
-    fn work_off(&mut self) {
+    fn work_off(&mut self) -> bool {
         let news = !self.inputs.is_empty() || !self.waiting.is_empty() || !self.forgettable.is_empty();
         if !news && !self.dirty {
-            return;
+            return false;
         }
         self.publish();
         while let Some(input) = self.inputs.pop_front() {
             self.take_in(input);
         }
         self.save();
+        true
     }
 
     fn take_in(&mut self, input: Input) {
@@ -467,13 +468,6 @@ impl Supervisor {
         }
         self.publish();
     }
-}
-
-fn boot_id() -> Result<String> {
-    let path = Path::new("/proc/sys/kernel/random/boot_id");
-    std::fs::read_to_string(path)
-        .map(|id| id.trim().to_owned())
-        .map_err(|source| Error::io("read", path, source))
 }
 
 /// Removes whatever a Pod may have left in the kernel. Its names are all that is needed.

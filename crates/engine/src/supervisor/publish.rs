@@ -1,9 +1,12 @@
 //! Telling watchers, and writing down where things stand.
 
+use std::sync::Arc;
+
 use podrun_lifecycle::PodEvent;
 
 use super::{Saved, Supervisor, fail};
 use crate::error::Result;
+use crate::memory;
 use crate::protocol::Message;
 use crate::record::{Published, write_json};
 
@@ -12,7 +15,7 @@ impl Supervisor {
         let record = self.events.add(event).clone();
         self.dirty = true;
         // No watcher is not an error.
-        let _ = self.messages.send(Message::Event { event: record });
+        let _ = self.messages.send(Arc::new(Message::Event { event: record }));
     }
 
     /// Tells watchers of a new status; the file follows in [`Self::save`].
@@ -34,7 +37,7 @@ impl Supervisor {
         };
         if !told {
             // No watcher is not an error.
-            let _ = self.messages.send(status_message(&self.published));
+            let _ = self.messages.send(Arc::new(status_message(&self.published)));
         }
         self.present.send_replace(self.published.clone());
     }
@@ -75,6 +78,13 @@ impl Supervisor {
         let (boot_id, stop_signals) = (self.boot_id.clone(), self.stop_signals.clone());
         let saved = Saved { boot_id, ahead: self.ahead, state, stop_signals };
         write_json(&self.paths.pod_data(&self.pod.meta.uid).join("state.json"), &saved, durable)
+    }
+
+    /// Does what the start had no time for: makes the record last, and gives memory back.
+    pub(super) fn settle(&self) {
+        let (records, pod) = (self.records.clone(), self.pod.clone());
+        tokio::task::spawn_blocking(move || Self::warn_on_error(records.sync(&pod)));
+        memory::release();
     }
 
     /// Notes an error that does not stop the supervisor in its log.

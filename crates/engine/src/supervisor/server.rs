@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -29,8 +30,8 @@ pub(super) struct Wish {
 /// Where a connection gets its answers from and takes its wishes to.
 #[derive(Clone)]
 pub(super) struct Hub {
-    /// Every message from now on.
-    pub(super) messages: broadcast::Sender<Message>,
+    /// Every message from now on. There is a place for each that a watcher may lag behind, so they are small.
+    pub(super) messages: broadcast::Sender<Arc<Message>>,
     /// The present status and the events so far.
     pub(super) present: watch::Receiver<Published>,
     /// Wishes, for the loop.
@@ -76,7 +77,7 @@ async fn converse(stream: UnixStream, hub: Hub) {
 
 async fn answer(reader: OwnedReadHalf, mut writer: OwnedWriteHalf, hub: Hub) -> io::Result<()> {
     let mut reader = BufReader::new(reader);
-    let mut watched: Option<broadcast::Receiver<Message>> = None;
+    let mut watched: Option<broadcast::Receiver<Arc<Message>>> = None;
     let mut line = Vec::new();
     loop {
         tokio::select! {
@@ -114,7 +115,7 @@ async fn answer(reader: OwnedReadHalf, mut writer: OwnedWriteHalf, hub: Hub) -> 
             }
             message = next(&mut watched) => match message {
                 Ok(message) => {
-                    let last = matches!(message, Message::Finished { .. });
+                    let last = matches!(*message, Message::Finished { .. });
                     send(&mut writer, &message).await?;
                     if last {
                         return Ok(());
@@ -127,7 +128,7 @@ async fn answer(reader: OwnedReadHalf, mut writer: OwnedWriteHalf, hub: Hub) -> 
     }
 }
 
-async fn next(watched: &mut Option<broadcast::Receiver<Message>>) -> Result<Message, RecvError> {
+async fn next(watched: &mut Option<broadcast::Receiver<Arc<Message>>>) -> Result<Arc<Message>, RecvError> {
     match watched {
         Some(messages) => messages.recv().await,
         None => std::future::pending().await,

@@ -76,8 +76,12 @@ pub(crate) async fn run_with<S: Spawner>(
     };
     let mut process = spawned?;
     let mut output = Vec::new();
-    let ended =
-        within(deadline, async { tokio::join!(process.wait(), drain(&mut reader, &mut output)) }).await;
+    // One after the other: the end of a command is mostly that of its output, and who waits for both is woken twice.
+    let ended = within(deadline, async {
+        let drained = drain(&mut reader, &mut output).await;
+        (process.wait().await, drained)
+    });
+    let ended = ended.await;
     let cleanup = match leftovers {
         Leftovers::Leave if ended.is_some() => process.leave().await,
         Leftovers::Leave | Leftovers::Kill => process.finish().await,

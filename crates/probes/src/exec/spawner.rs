@@ -16,8 +16,9 @@ pub trait Spawner: Send + Sync {
 
     /// Starts a command whose standard output and error are `output`.
     ///
-    /// `output` is the writing end of a pipe, and no copy of it may stay with the spawner. Returns once the program has
-    /// been executed. If the future is dropped before, the command must not be left running.
+    /// `output` is the writing end of a pipe, and no copy of it may stay with the spawner. Whether the program can be
+    /// executed may be found out later; then [`Process::wait`] tells. If the future is dropped, the command must not be left
+    /// running.
     ///
     /// # Errors
     ///
@@ -39,7 +40,7 @@ pub trait Process: Send {
     ///
     /// # Errors
     ///
-    /// That it cannot be known how it ended.
+    /// That it cannot be known how it ended, or that it could not be started.
     fn wait(&mut self) -> impl Future<Output = Result<ExitStatus>> + Send;
 
     /// Kills what is left of the command and everything it has started, and removes what was made for it.

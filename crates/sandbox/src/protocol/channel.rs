@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg, sockopt::PeerCredentials,
+    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recv, recvmsg, sendmsg, sockopt::PeerCredentials,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,13 +54,12 @@ pub fn encode<T: Serialize>(message: &T) -> io::Result<Packet> {
 #[derive(Debug)]
 pub struct Channel {
     socket: OwnedFd,
-    buffer: Vec<u8>,
 }
 
 impl Channel {
     /// Takes over a connected socket, which should be non-blocking.
     pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, buffer: Vec::new() }
+        Self { socket }
     }
 
     /// Returns the user id of the peer at the time it connected.
@@ -122,20 +121,15 @@ impl Channel {
     /// `EAGAIN` if nothing is there and the socket is non-blocking, `ECONNRESET` if the peer is gone with messages
     /// unread, `InvalidData` for a message that cannot be understood. Its descriptors are closed.
     pub fn recv<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        if self.buffer.is_empty() {
-            // Zeroed memory costs nothing until it is used.
-            self.buffer = vec![0; MAX_INLINE];
-        }
-        let (length, mut fds, flags) = self.receive()?;
-        if length == 0 && fds.is_empty() {
+        let (inline, mut fds, flags) = self.receive()?;
+        if inline.is_empty() && fds.is_empty() {
             return Ok(None);
         }
         if flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet was cut off"));
         }
-        let inline = &self.buffer[..length];
         if !inline.first().is_some_and(u8::is_ascii_digit) {
-            return Ok(Some((serde_json::from_slice(inline)?, fds)));
+            return Ok(Some((serde_json::from_slice(&inline)?, fds)));
         }
         let missing = || io::Error::new(io::ErrorKind::InvalidData, "a long packet came without its memory");
         let mut json = Vec::new();
@@ -143,12 +137,14 @@ impl Channel {
         Ok(Some((serde_json::from_slice(&json)?, fds)))
     }
 
-    fn receive(&mut self) -> io::Result<(usize, Vec<OwnedFd>, MsgFlags)> {
+    fn receive(&mut self) -> io::Result<(Vec<u8>, Vec<OwnedFd>, MsgFlags)> {
         // The memfd of a long message comes on top of its descriptors, which are fewer than the most there can be.
         let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
         let socket = self.socket.as_raw_fd();
+        // No longer than what comes: memory that is written to stays with a process, and is copied for each that it clones.
+        let mut inline = vec![0; self.next_length()?.min(MAX_INLINE)];
         loop {
-            let mut data = [IoSliceMut::new(&mut self.buffer)];
+            let mut data = [IoSliceMut::new(&mut inline)];
             let received =
                 recvmsg::<UnixAddr>(socket, &mut data, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC);
             match received {
@@ -161,8 +157,20 @@ impl Channel {
                             raw.extend(fds);
                         }
                     }
-                    return Ok((message.bytes, sys::received(raw), message.flags));
+                    let (length, flags) = (message.bytes, message.flags);
+                    inline.truncate(length);
+                    return Ok((inline, sys::received(raw), flags));
                 }
+            }
+        }
+    }
+
+    /// Returns the length of the packet that comes next, without taking it.
+    fn next_length(&self) -> io::Result<usize> {
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC) {
+                Err(Errno::EINTR) => {}
+                result => return Ok(result?),
             }
         }
     }
