@@ -225,9 +225,9 @@ fn probes_leave_nothing_behind_and_a_hook_may_leave_a_daemon() {
     eventually("nothing of a probe is left", || {
         let processes = podrun.podrun(&["exec", "web", "--", "ps", "-o", "stat,args"]).ok();
         assert!(processes.contains("sleep 4321"), "the daemon lives: {processes}");
-        assert_eq!(processes.lines().filter(|line| line.starts_with('Z')).count(), 0, "{processes}");
         assert!(processes.matches("sleep 6543").count() <= 4, "they do not pile up: {processes}");
-        !processes.contains("sleep 5432")
+        // One that has just ended may be about to be reaped; one that nobody reaps stays.
+        !processes.contains("sleep 5432") && !processes.lines().any(|line| line.starts_with('Z'))
     });
     podrun.podrun(&["delete", "pod", "web", "--now"]).ok();
     podrun.finish();

@@ -56,7 +56,7 @@ pub(super) fn tag(engine: &Engine, args: &TagArgs) -> CommandResult {
 /// Returns the path of what is read: `-` is standard input. What is not there is told as such before the store is asked.
 fn source(path: &Path) -> Result<&Path, CommandError> {
     if path == Path::new("-") {
-        return Ok(Path::new("/dev/stdin"));
+        return Ok(Path::new("/proc/self/fd/0"));
     }
     std::fs::metadata(path).map(|_| path).map_err(|error| CommandError::io("open", path, &error))
 }
