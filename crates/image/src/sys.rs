@@ -6,6 +6,11 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+/// The flags to open a directory with that is not to be a link.
+pub(crate) const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Sets the extended attribute `name` of the open file or directory, see
 /// [setxattr(2)](https://man7.org/linux/man-pages/man2/setxattr.2.html).

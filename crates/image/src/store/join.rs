@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown};
@@ -23,12 +23,8 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::protection::Protection;
-use crate::sys;
+use crate::sys::{self, DIRECTORY};
 use crate::unpack::implied::{self, cost};
-
-/// The flags to open a directory with that is not to be a link.
-const DIRECTORY: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Returns the digest that stands for layers on top of each other, the lowest first; see "ChainID" in the OCI image
 /// specification.
@@ -56,19 +52,22 @@ struct Look {
 pub(super) fn make(layers: &[PathBuf], to: &Path) -> Result<()> {
     std::fs::create_dir(to).map_err(Error::file("create directory", to))?;
     let mut opened: Vec<Layer> = Vec::with_capacity(layers.len());
+    let mut remembered = 0;
     for path in layers {
         let (layer, opaque_root) = Layer::open(path)?;
         if opaque_root {
             opened.clear();
+            remembered = 0;
+        }
+        // Before the next one is read: each alone may have all that there is.
+        remembered += layer.implied.iter().map(|path| cost(path)).sum::<u64>();
+        if remembered > limits::MAX_IMPLIED_BYTES && Protection::ImpliedInAll.is_on() {
+            let (unit, max) = (implied::UNIT, limits::MAX_IMPLIED_BYTES);
+            return Err(Error::Limit { subject: "image".to_owned(), unit, max });
         }
         opened.push(layer);
     }
     let layers = opened;
-    let remembered: u64 = layers.iter().flat_map(|layer| &layer.implied).map(|path| cost(path)).sum();
-    if remembered > limits::MAX_IMPLIED_BYTES && Protection::ImpliedInAll.is_on() {
-        let (unit, max) = (implied::UNIT, limits::MAX_IMPLIED_BYTES);
-        return Err(Error::Limit { subject: "image".to_owned(), unit, max });
-    }
     let wanted = wanted(&layers).map_err(Error::file("join layers for", to))?;
     if wanted.is_empty() {
         return Ok(());

@@ -17,12 +17,9 @@ use super::{attributes, path, remove};
 use crate::error::{Error, Refusal, Result, lossy};
 use crate::limits;
 use crate::protection::Protection;
-use crate::sys;
+use crate::sys::{self, DIRECTORY};
 use crate::tar_stream::Entry;
 
-/// The flags to open a directory with that is not to be a link.
-const DIRECTORY: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// The attribute of a directory that is `y` if nothing of the layers below is seen in it.
 const OPAQUE: &CStr = c"trusted.overlay.opaque";
 /// The attribute of a directory that was copied from a layer below, and so may have whiteouts.

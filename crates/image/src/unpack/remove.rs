@@ -4,9 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::AtFlags;
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::sys::DIRECTORY;
 
 /// Removes `name` in `parent` and all below it; links are removed, not followed. What is absent already is fine.
 ///
@@ -19,12 +21,11 @@ pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> nix::Result<()> {
         Err(Errno::EISDIR | Errno::EPERM) => {}
         Err(error) => return Err(error),
     }
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let opened = match Dir::openat(parent, name, flags, Mode::empty()) {
+    let opened = match Dir::openat(parent, name, DIRECTORY, Mode::empty()) {
         // Only without root's powers: a directory of ours that its own mode closes.
         Err(Errno::EACCES) => {
             fchmodat(parent, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
-            Dir::openat(parent, name, flags, Mode::empty())
+            Dir::openat(parent, name, DIRECTORY, Mode::empty())
         }
         other => other,
     };
@@ -62,8 +63,7 @@ pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> nix::Result<()> {
 
 /// Removes the whiteouts in a directory, not below it.
 pub(super) fn remove_whiteouts(at: &OwnedFd) -> nix::Result<()> {
-    let mut dir =
-        Dir::openat(at, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut dir = Dir::openat(at, ".", DIRECTORY, Mode::empty())?;
     // As above.
     let mut removed = true;
     while std::mem::take(&mut removed) {
