@@ -48,6 +48,11 @@ fn trees_come_back_as_they_went() {
     );
     assert_eq!(exec("cat /tmp/other; ls -A /tmp/source/sub/empty"), "echo hello\n");
 
+    // A slash asks for a directory, which a directory can become and a file cannot.
+    podrun.podrun(&["cp", &path("source/sub"), "web:/tmp/new/"]).ok();
+    assert_eq!(exec("ls /tmp/new"), "empty\nlarge\nlink\n");
+    podrun.podrun(&["cp", &path("source/script"), "web:/tmp/none/"]).fails(4);
+
     // What is in a directory, into a new one; a link is passed over, and that is told.
     let back = podrun.podrun(&["cp", "-c", "c", "pod/web:/tmp/source/.", &path("back")]);
     assert_eq!(back.stderr, "warning: skipping symbolic link: /tmp/source/./sub/link\n");

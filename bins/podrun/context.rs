@@ -60,6 +60,12 @@ pub(crate) fn pods(engine: &Engine) -> Result<Vec<PodView>, CommandError> {
     Ok(pods.views)
 }
 
+/// Tells that there are no Pods of those that were asked about, which is no error.
+pub(crate) fn tell_nothing_found(global: &Global, all_namespaces: bool) {
+    let place = if all_namespaces { String::new() } else { format!(" in {} namespace", global.namespace()) };
+    crate::print::eprintln!("No resources found{place}.");
+}
+
 /// Returns the Pods that are meant, and what is wrong with those that are named in vain; nothing said means all.
 pub(crate) fn select(
     engine: &Engine,

@@ -151,6 +151,7 @@ pub(crate) fn error(error: &CommandError, json: bool) -> ExitCode {
 pub(crate) fn all(mut errors: Vec<CommandError>, json: bool) -> CommandResult {
     let Some(last) = errors.pop() else { return Ok(Code::Ok) };
     for earlier in &errors {
+        // The code is that of the last one.
         let _ = error(earlier, json);
     }
     Err(last)

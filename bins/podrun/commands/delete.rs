@@ -8,7 +8,7 @@ use podrun_engine::{Client, Engine, Error, Message, PodView};
 
 use crate::cli::{DeleteArgs, Global};
 use crate::exit_code::Code;
-use crate::print::{eprintln, println};
+use crate::print::println;
 use crate::report::{self, CommandError, CommandResult};
 use crate::selection::Selection;
 use crate::{context, manifests};
@@ -85,7 +85,7 @@ fn wanted(
         }
     }
     if wanted.is_empty() {
-        eprintln!("No resources found in {here} namespace.");
+        context::tell_nothing_found(global, false);
     }
     Ok(wanted)
 }

@@ -16,7 +16,7 @@ use super::get::summary;
 use crate::cli::{DescribeArgs, Global};
 use crate::context;
 use crate::output::{bits, harmless, now, table};
-use crate::print::{eprintln, print};
+use crate::print::print;
 use crate::report::{self, CommandResult};
 use crate::selection::Selection;
 
@@ -26,7 +26,7 @@ pub(crate) fn run(global: &Global, args: &DescribeArgs) -> CommandResult {
     let selection = Selection::read(&args.what, false, args.filter.filter())?;
     let (views, missing) = context::select(&engine, global, &selection, false)?;
     if views.is_empty() && missing.is_empty() {
-        eprintln!("No resources found in {} namespace.", global.namespace());
+        context::tell_nothing_found(global, false);
     }
     for (index, view) in views.iter().enumerate() {
         if index > 0 {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{GetArgs, Global, OutputFormat};
 use crate::exit_code::Code;
-use crate::print::{self, eprintln, print, println};
+use crate::print::{self, print, println};
 use crate::report::{CommandError, CommandResult};
 use crate::selection::Selection;
 use crate::watch::{Change, Next, Watches};
@@ -36,9 +36,7 @@ pub(crate) fn run(global: &Global, args: &GetArgs) -> CommandResult {
     }
     let is_list = args.output.as_ref().is_none_or(OutputFormat::is_table);
     if views.is_empty() && missing.is_empty() && is_list {
-        let place =
-            if args.all_namespaces { String::new() } else { format!(" in {} namespace", global.namespace()) };
-        eprintln!("No resources found{place}.");
+        context::tell_nothing_found(global, args.all_namespaces);
         return Ok(Code::Ok);
     }
     if missing.is_empty() || !views.is_empty() {

@@ -35,7 +35,7 @@ pub(crate) fn run(global: &Global, args: &LogsArgs) -> CommandResult {
         None => vec![engine.pod(global.namespace(), name)?],
     };
     if views.is_empty() {
-        print::eprintln!("No resources found in {} namespace.", global.namespace());
+        context::tell_nothing_found(global, false);
     }
     if args.follow && views.len() > 1 {
         let message = format!("{} Pods have these labels, and one log can be followed", views.len());

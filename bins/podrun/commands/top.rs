@@ -13,7 +13,7 @@ use crate::cli::{Global, SortBy, TopArgs, TopFormat};
 use crate::context;
 use crate::exit_code::Code;
 use crate::output::{now, table};
-use crate::print::{eprintln, print, println};
+use crate::print::{print, println};
 use crate::report::{self, CommandError, CommandResult};
 use crate::selection::Selection;
 
@@ -30,12 +30,7 @@ pub(crate) fn run(global: &Global, args: &TopArgs) -> CommandResult {
     }
     if before.is_empty() {
         if failed.is_empty() {
-            let place = if args.all_namespaces {
-                String::new()
-            } else {
-                format!(" in {} namespace", global.namespace())
-            };
-            eprintln!("No resources found{place}.");
+            context::tell_nothing_found(global, args.all_namespaces);
         }
         return report::all(failed, global.json_errors());
     }

@@ -74,7 +74,12 @@ impl Side {
     }
 
     /// Finds where to put something: in a directory that is there under its own name, else under the path's last name.
-    fn place<'p>(&self, path: &'p Path, own_name: Option<&'p OsStr>) -> Result<(OwnedFd, &'p OsStr)> {
+    fn place<'p>(
+        &self,
+        path: &'p Path,
+        own_name: Option<&'p OsStr>,
+        is_file: bool,
+    ) -> Result<(OwnedFd, &'p OsStr)> {
         match (self.open(path, OFlag::O_PATH | OFlag::O_DIRECTORY), own_name) {
             (Ok(dir), Some(name)) => return Ok((dir, name)),
             (Ok(_), None) => {}
@@ -82,8 +87,8 @@ impl Side {
             (Err(errno), _) => return Err(failed("open", path)(errno)),
         }
         // Somebody who says `x/` wants a directory and no file.
-        let is_bare = !path.as_os_str().as_bytes().ends_with(b"/");
-        let name = path.file_name().filter(|_| is_bare || own_name.is_none());
+        let wants_directory = path.as_os_str().as_bytes().ends_with(b"/");
+        let name = path.file_name().filter(|_| !(is_file && wants_directory));
         let name = name.ok_or_else(|| failed("open directory", path)(Errno::ENOENT))?;
         let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let dir = self.open(above, OFlag::O_PATH | OFlag::O_DIRECTORY);
@@ -125,14 +130,14 @@ impl Copier {
                 let into = match (own_name, to.open(target, OFlag::O_RDONLY | OFlag::O_DIRECTORY)) {
                     (None, Ok(into)) => into,
                     _ => {
-                        let (above, name) = to.place(target, own_name)?;
+                        let (above, name) = to.place(target, own_name, false)?;
                         self.make_directory(&dir, &above, name, target)?
                     }
                 };
                 self.entries(dir, &into, source, 0, &mut skipped)?;
             }
             SFlag::S_IFREG => {
-                let (above, name) = to.place(target, source.file_name())?;
+                let (above, name) = to.place(target, source.file_name(), true)?;
                 let file = from.open(source, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY);
                 self.file(file.map_err(failed("open", source))?, source, &above, name)?;
             }
