@@ -20,8 +20,8 @@ const LEAST_TIME_PER_ADDRESS: Duration = Duration::from_secs(2);
 /// A network namespace to make sockets in. Clones mean the same one.
 ///
 /// A socket stays in the namespace in which it was made, whoever uses it. So nothing of a probe runs inside the Pod: the
-/// calling thread enters the namespace, makes the socket and comes back, and the rest is done from outside. The container sees a
-/// connection from its own network, and the connection tracking and the ports of the host are not touched.
+/// calling thread enters the namespace, makes the socket and comes back, and the rest is done from outside. The container
+/// sees a connection from its own network, and the connection tracking and the ports of the host are not touched.
 ///
 /// `SO_LINGER` is not set, although a kubelet sets it to one second: on Linux it does not shorten `TIME_WAIT`, but makes
 /// close(2) block until the peer has acknowledged the end, for up to that second.
